@@ -1,1 +1,5 @@
-//! placeholder
+//! Which node runs what: placement as pure functions, and the duty of knowing which nodes are there.
+//! Owns: [`core`] (decisions) and [`run`] (reads presence, publishes the routing snapshot).
+//! Never: links to nodes, HTTP, requests in flight (each gateway counts its own).
+
+pub mod core;

@@ -1,0 +1,24 @@
+//! What the gateway that holds a node's link says of it, and how it is kept in the live state.
+
+use protocol::{NodeCapabilities, NodeId, NodeLoad, TenantId};
+use serde::{Deserialize, Serialize};
+
+/// A linked node as its gateway last heard it; written at each heartbeat with a lease of 30 s.
+///
+/// It carries no time: whether it moves is judged by the reader's own clock, so machines whose
+/// clocks disagree cannot declare each other dead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodePresence {
+    /// Which node.
+    pub id: NodeId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The session, as the registry counted it; a later session of the same node replaces this one.
+    pub epoch: u64,
+    /// Heartbeats heard in this session, the link's opening included: what rises is alive.
+    pub beat: u64,
+    /// What it can do.
+    pub capabilities: NodeCapabilities,
+    /// How it was doing at that heartbeat.
+    pub load: NodeLoad,
+}
