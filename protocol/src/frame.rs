@@ -1,0 +1,1 @@
+//! Link frames (see `link`).
