@@ -1,0 +1,149 @@
+"""JSON replies and tool calls: what comes back must fit the schema that was asked for."""
+
+import json
+from typing import Literal
+
+import openai
+from pydantic import BaseModel, ConfigDict
+
+from target import Target
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Size(Strict):
+    unit: Literal["cm", "inch"]
+    large: bool
+
+
+class Shape(Strict):
+    """Only choices and flags, so that even a very small model comes to an end."""
+
+    colour: Literal["red", "green", "blue"]
+    sides: Literal[3, 4, 6]
+    size: Size
+
+
+class Weather(Strict):
+    city: Literal["Paris", "Rome", "Oslo"]
+    unit: Literal["celsius", "fahrenheit"]
+
+
+class Lamp(Strict):
+    room: Literal["kitchen", "bedroom"]
+    on: bool
+
+
+TOOLS = [
+    openai.pydantic_function_tool(Weather, name="get_weather", description="Weather of a city."),
+    openai.pydantic_function_tool(Lamp, name="set_lamp", description="Switch a lamp."),
+]
+ARGUMENTS = {"get_weather": Weather, "set_lamp": Lamp}
+ASKED = {
+    "messages": [{"role": "user", "content": "How warm is it in Rome, in celsius?"}],
+    "tools": TOOLS,
+    "max_completion_tokens": 128,
+}
+NAMED = {"type": "function", "function": {"name": "set_lamp"}}
+
+
+def json_object_gives_an_object(target: Target) -> None:
+    messages = [{"role": "user", "content": 'Reply with this JSON object: {"answer": 42}'}]
+    choice = target.chat(
+        messages=messages, response_format={"type": "json_object"}, max_completion_tokens=256
+    ).choices[0]
+    assert choice.message.content.lstrip().startswith("{"), choice
+    if choice.finish_reason == "stop":  # a small model may not close it in time
+        assert isinstance(json.loads(choice.message.content), dict), choice
+    else:
+        assert choice.finish_reason == "length", choice
+
+
+def json_schema_is_parsed_by_the_client(target: Target) -> None:
+    messages = [{"role": "user", "content": "Describe a small red triangle measured in cm."}]
+    request = {"model": target.model, "messages": messages, "max_completion_tokens": 256}
+    for temperature in (0, 1.5):
+        reply = target.client.chat.completions.parse(
+            **request, temperature=temperature, seed=3, response_format=Shape
+        )
+        assert reply.choices[0].finish_reason == "stop", reply
+        assert isinstance(reply.choices[0].message.parsed, Shape), reply
+        assert reply.choices[0].message.refusal is None, reply
+
+
+def json_schema_streams_the_same_text(target: Target) -> None:
+    shape = {"name": "shape", "strict": True, "schema": strict_schema(Shape)}
+    request = {
+        "response_format": {"type": "json_schema", "json_schema": shape},
+        "max_completion_tokens": 256,
+    }
+    chunks = target.chat(**request, stream=True)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    Shape.model_validate_json(text)
+    assert text == target.text(**request)
+
+
+def a_required_tool_is_called(target: Target) -> None:
+    choice = target.chat(**ASKED, tool_choice="required").choices[0]
+    assert choice.finish_reason == "tool_calls", choice
+    assert choice.message.tool_calls, choice
+    for call in choice.message.tool_calls:
+        assert call.id and call.type == "function", call
+        ARGUMENTS[call.function.name].model_validate_json(call.function.arguments)
+
+
+def a_named_tool_is_called(target: Target) -> None:
+    choice = target.chat(**ASKED, tool_choice=NAMED).choices[0]
+    assert choice.finish_reason in ("tool_calls", "stop"), choice  # servers differ here
+    (call,) = choice.message.tool_calls
+    assert call.function.name == "set_lamp", call
+    Lamp.model_validate_json(call.function.arguments)
+
+
+def no_tool_is_called_when_forbidden(target: Target) -> None:
+    message = target.chat(**ASKED, tool_choice="none").choices[0].message
+    assert not message.tool_calls and message.content, message
+
+
+def a_tool_call_streams_in_pieces(target: Target) -> None:
+    name, arguments, finish = "", "", None
+    for chunk in target.chat(**ASKED, tool_choice=NAMED, stream=True):
+        for choice in chunk.choices:
+            finish = choice.finish_reason or finish
+            for piece in choice.delta.tool_calls or []:
+                assert piece.index == 0, piece
+                name += piece.function.name or ""
+                arguments += piece.function.arguments or ""
+    assert name == "set_lamp" and finish in ("tool_calls", "stop"), (name, finish)
+    Lamp.model_validate_json(arguments)
+    whole = target.chat(**ASKED, tool_choice=NAMED).choices[0].message.tool_calls[0]
+    assert arguments == whole.function.arguments
+
+
+def a_tool_result_is_taken_back(target: Target) -> None:
+    message = target.chat(**ASKED, tool_choice="required").choices[0].message
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": "21"} for call in message.tool_calls
+    ]
+    turns = [*ASKED["messages"], message.model_dump(exclude_none=True), *results]
+    reply = target.chat(**{**ASKED, "messages": turns}, tool_choice="none")
+    assert reply.choices[0].message.content, reply
+    assert reply.usage.prompt_tokens > target.chat(**ASKED).usage.prompt_tokens, reply.usage
+
+
+def strict_schema(model: type[BaseModel]) -> dict:
+    return openai.pydantic_function_tool(model)["function"]["parameters"]
+
+
+CHECKS = [
+    json_object_gives_an_object,
+    json_schema_is_parsed_by_the_client,
+    json_schema_streams_the_same_text,
+    a_required_tool_is_called,
+    a_named_tool_is_called,
+    no_tool_is_called_when_forbidden,
+    a_tool_call_streams_in_pieces,
+    a_tool_result_is_taken_back,
+]
