@@ -1,1 +1,0 @@
-//! Link frames (see `link`).
