@@ -6,8 +6,9 @@ import struct
 
 from target import Target
 
-ALIKE = ["The cat sat on the mat.", "A cat was sitting on a mat."]
-OTHER = "Interest rates rose by half a percent in June."
+# The same first word: a causal model's mean leans on its first token. Known margin: 0.27 or more.
+ALIKE = ["The cat sat on the mat in the kitchen.", "The kitten lay on the rug in the kitchen."]
+OTHER = "The central bank raised interest rates by half a percent."
 
 
 def a_completion_has_the_published_shape(target: Target) -> None:
@@ -71,8 +72,8 @@ def embeddings_are_unit_vectors_in_order(target: Target) -> None:
 
 def like_texts_are_nearer_than_unlike_ones(target: Target) -> None:
     first, second, other = target.embed([*ALIKE, OTHER], encoding_format="float")
-    assert dot(first, second) > dot(first, other), (dot(first, second), dot(first, other))
-    assert dot(first, second) > dot(second, other), (dot(first, second), dot(second, other))
+    unlike = max(dot(first, other), dot(second, other))
+    assert dot(first, second) > unlike + 0.1, (dot(first, second), unlike)
 
 
 def base64_embeddings_hold_the_same_numbers(target: Target) -> None:
