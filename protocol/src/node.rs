@@ -118,6 +118,10 @@ pub enum PlacementReason {
     DevicePreferred,
     /// Every device that could is busy.
     DeviceBusy,
+    /// A device was tried and could not answer.
+    DeviceFailed,
+    /// The adapters do not fit any device's memory.
+    DeviceLacksMemory,
     /// No device has the firmware.
     DeviceLacksFirmware,
     /// No device is linked.
@@ -128,9 +132,11 @@ pub enum PlacementReason {
 
 impl PlacementReason {
     /// Every reason, for metrics that start at 0.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::DevicePreferred,
         Self::DeviceBusy,
+        Self::DeviceFailed,
+        Self::DeviceLacksMemory,
         Self::DeviceLacksFirmware,
         Self::NoDevice,
         Self::Requested,
@@ -141,6 +147,8 @@ impl PlacementReason {
         match self {
             Self::DevicePreferred => "device_preferred",
             Self::DeviceBusy => "device_busy",
+            Self::DeviceFailed => "device_failed",
+            Self::DeviceLacksMemory => "device_lacks_memory",
             Self::DeviceLacksFirmware => "device_lacks_firmware",
             Self::NoDevice => "no_device",
             Self::Requested => "requested",

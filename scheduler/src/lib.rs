@@ -2,4 +2,13 @@
 //! Owns: [`core`] (decisions) and [`run`] (reads presence, publishes the routing snapshot).
 //! Never: links to nodes, HTTP, requests in flight (each gateway counts its own).
 
+mod config;
 pub mod core;
+mod error;
+mod metrics;
+mod service;
+
+pub use config::SchedulerConfig;
+pub use error::SchedulerError;
+pub use metrics::SchedulerMetrics;
+pub use service::{SchedulerContext, run};

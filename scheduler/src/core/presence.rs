@@ -22,3 +22,19 @@ pub struct NodePresence {
     /// How it was doing at that heartbeat.
     pub load: NodeLoad,
 }
+
+impl NodePresence {
+    /// The form in which it is kept in the live state: JSON.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self)
+            .expect("a presence holds no maps and numbers of any kind are valid")
+    }
+
+    /// Reads [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// The bytes are something else, as another version might write.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}

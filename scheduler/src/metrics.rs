@@ -1,0 +1,52 @@
+//! What the scheduler measures.
+
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+use telemetry::Metrics;
+
+use crate::core::{Change, Standing, Swept};
+
+/// Registered once a process, passed by `Arc`.
+#[derive(Debug, Clone)]
+pub struct SchedulerMetrics {
+    /// `firmament_agents{state}`: nodes on the list, by standing.
+    pub agents: IntGaugeVec,
+    /// `firmament_agent_changes_total{change}`: what became of nodes.
+    pub changes: IntCounterVec,
+    /// `firmament_agents_brake`: 1 while most nodes are silent and none is taken off the list.
+    pub brake: IntGauge,
+    /// `firmament_scheduler_sweeps_failed_total`: sweeps that the live state did not allow.
+    pub sweeps_failed: prometheus::IntCounter,
+}
+
+impl SchedulerMetrics {
+    /// Registers them, each at 0.
+    pub fn new(metrics: &Metrics) -> Self {
+        let agents = metrics.gauge("agents", "Nodes on the list, by standing.", &["state"]);
+        let changes = metrics.counter("agent_changes_total", "Changes of nodes.", &["change"]);
+        Standing::ALL.iter().for_each(|state| agents.with_label_values(&[state.as_str()]).set(0));
+        for change in Change::ALL {
+            changes.with_label_values(&[change.as_str()]);
+        }
+        let brake = "1 while most nodes are silent and none is taken off the list.";
+        let failed = "Sweeps that the live state did not allow.";
+        Self {
+            agents,
+            changes,
+            brake: metrics.gauge("agents_brake", brake, &[]).with_label_values::<&str>(&[]),
+            sweeps_failed: metrics
+                .counter("scheduler_sweeps_failed_total", failed, &[])
+                .with_label_values::<&str>(&[]),
+        }
+    }
+
+    pub(crate) fn show(&self, swept: &Swept) {
+        for state in Standing::ALL {
+            let count = swept.snapshot.nodes.iter().filter(|node| node.standing == state).count();
+            self.agents.with_label_values(&[state.as_str()]).set(count as i64);
+        }
+        for (_, change) in &swept.changes {
+            self.changes.with_label_values(&[change.as_str()]).inc();
+        }
+        self.brake.set(swept.braked.into());
+    }
+}
