@@ -1,0 +1,83 @@
+//! The bytes of a weight file: mapped, or owned.
+//! Owns: the mapping's lifetime. Never: what the bytes mean.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::WeightsError;
+
+/// A range of a file that stays alive as long as any clone of it does; clones share one mapping.
+#[derive(Clone)]
+pub struct SharedBytes {
+    source: Arc<Source>,
+    range: Range<usize>,
+}
+
+enum Source {
+    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
+}
+
+impl SharedBytes {
+    /// Maps the file at `path`; an empty file becomes an empty buffer.
+    pub fn map(path: &Path) -> Result<Self, WeightsError> {
+        let failed = |source| WeightsError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() == 0 {
+            return Ok(Self::from(Vec::new()));
+        }
+        // SAFETY: the mapping is private and read-only, and every use of it is as `u8`, for which
+        // any bit pattern is valid. What remains is another process that shortens or rewrites the
+        // file while it is mapped: firmware parts are written once under a temporary name, made
+        // read-only and renamed into place, and the product never opens them for writing again.
+        // Everything that decides about memory (counts, offsets, text) is copied out and checked
+        // once, so later changes of the file can alter weights, never bounds.
+        let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) };
+        let map = map.map_err(failed)?;
+        let range = 0..map.len();
+        Ok(Self { source: Arc::new(Source::Mapped(map)), range })
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        let all = match &*self.source {
+            Source::Mapped(map) => &map[..],
+            Source::Owned(bytes) => &bytes[..],
+        };
+        &all[self.range.clone()]
+    }
+
+    /// A part of these bytes, which shares the mapping; `None` outside of them.
+    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let range = self.range.start + range.start..self.range.start + range.end;
+        Some(Self { source: Arc::clone(&self.source), range })
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for SharedBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self { source: Arc::new(Source::Owned(bytes)), range }
+    }
+}
+
+impl std::fmt::Debug for SharedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SharedBytes({:?})", self.range)
+    }
+}
