@@ -1,1 +1,15 @@
-//! placeholder
+//! What outlives a process or is shared by several: the registry, the blobs, the live state.
+//! Owns: the two seams [`Registry`] and [`LiveState`], the blob store, SQL. Never: HTTP, placement,
+//! secrets in clear (callers hand in digests), the clock (callers hand in the time).
+
+mod blobs;
+mod error;
+pub mod live;
+pub mod registry;
+mod sqlite;
+
+pub use blobs::Blobs;
+pub use error::{ObjectKind, StoreError};
+pub use live::{LiveState, MemoryLimits, MemoryLiveState};
+pub use registry::Registry;
+pub use sqlite::SqliteRegistry;

@@ -1,0 +1,1 @@
+delete from alias where tenant_id = ? and adapter_name = ?

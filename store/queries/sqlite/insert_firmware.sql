@@ -1,0 +1,2 @@
+insert into firmware (id, name, version, manifest, created_at) values (?, ?, ?, ?, ?)
+on conflict (id) do nothing

@@ -1,0 +1,1 @@
+update join_token set revoked_at = coalesce(revoked_at, ?) where tenant_id = ? and id = ?

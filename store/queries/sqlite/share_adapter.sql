@@ -1,0 +1,1 @@
+update adapter set shared = ? where tenant_id = ? and name = ?

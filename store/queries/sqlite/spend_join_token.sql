@@ -1,0 +1,1 @@
+update join_token set uses = uses + 1 where id = ? and uses < uses_max

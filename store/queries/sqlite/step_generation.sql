@@ -1,0 +1,3 @@
+update generation
+set state = ?, state_at = ?, failure = ?, proof = coalesce(?, proof)
+where seq = ? and state = ?

@@ -1,0 +1,89 @@
+//! What can be run: the firmwares and the adapters that apps bring.
+
+use async_trait::async_trait;
+use protocol::{AdapterName, Digest, FirmwareId, TenantId};
+use time::OffsetDateTime;
+
+use super::{Page, PageRequest};
+use crate::StoreError;
+
+/// A firmware that this installation knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firmware {
+    /// The digest of its manifest.
+    pub id: FirmwareId,
+    /// Its name, as callers write it in `model`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The manifest, byte for byte.
+    pub manifest: String,
+    /// When it became known.
+    pub created_at: OffsetDateTime,
+}
+
+/// Names one adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AdapterKey {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its name there.
+    pub name: AdapterName,
+}
+
+/// What an app brings for one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adapter {
+    /// Owner and name.
+    pub key: AdapterKey,
+    /// Every tenant may read and use it.
+    pub shared: bool,
+    /// When its first generation came.
+    pub created_at: OffsetDateTime,
+}
+
+/// Firmwares and adapters.
+///
+/// Reading takes the caller's tenant and a name: an own adapter comes first, then the one shared
+/// adapter of that name. Changing takes a key, whose tenant must be the caller's.
+#[async_trait]
+pub trait Catalogue: Send + Sync {
+    /// Makes a firmware known; one that is known stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::ManifestMismatch`] if the id is not the manifest's digest.
+    async fn put_firmware(&self, firmware: &Firmware) -> Result<(), StoreError>;
+
+    /// The firmware of this id.
+    async fn firmware(&self, id: &FirmwareId) -> Result<Option<Firmware>, StoreError>;
+
+    /// All firmwares, by id.
+    async fn firmwares(&self, page: &PageRequest) -> Result<Page<Firmware>, StoreError>;
+
+    /// The adapter that `caller` means by `name`.
+    async fn adapter(
+        &self,
+        caller: &TenantId,
+        name: &AdapterName,
+    ) -> Result<Option<Adapter>, StoreError>;
+
+    /// All adapters that `caller` may use, by name.
+    async fn adapters(
+        &self,
+        caller: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<Adapter>, StoreError>;
+
+    /// Lets every tenant use an adapter, or no longer.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::AlreadyExists`] if another shared adapter has the name.
+    async fn share_adapter(&self, key: &AdapterKey, shared: bool) -> Result<(), StoreError>;
+
+    /// Deletes an adapter with its aliases and generations. Returns the digests of the files that
+    /// no generation uses any more: their blobs may go.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn delete_adapter(&self, key: &AdapterKey) -> Result<Vec<Digest>, StoreError>;
+}

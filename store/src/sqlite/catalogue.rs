@@ -1,0 +1,194 @@
+//! Firmwares and adapters in SQLite.
+
+use async_trait::async_trait;
+use protocol::{AdapterName, Digest, FirmwareId, TenantId};
+use sqlx::{Sqlite, SqliteExecutor, Transaction, query_file, query_file_as};
+use time::OffsetDateTime;
+
+use super::values::{adapter_name, blob, digest, insert_failed, met, micros, time};
+use super::{SqliteRegistry, commit, generation};
+use crate::registry::{Adapter, AdapterKey, Catalogue, Firmware, Page, PageRequest};
+use crate::{ObjectKind, StoreError};
+
+struct FirmwareRow {
+    id: Vec<u8>,
+    name: String,
+    version: String,
+    manifest: String,
+    created_at: i64,
+}
+
+struct AdapterRow {
+    tenant_id: String,
+    name: String,
+    shared: bool,
+    created_at: i64,
+}
+
+impl TryFrom<FirmwareRow> for Firmware {
+    type Error = StoreError;
+
+    fn try_from(row: FirmwareRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: FirmwareId(digest(&row.id)?),
+            name: row.name,
+            version: row.version,
+            manifest: row.manifest,
+            created_at: time(row.created_at)?,
+        })
+    }
+}
+
+impl TryFrom<AdapterRow> for Adapter {
+    type Error = StoreError;
+
+    fn try_from(row: AdapterRow) -> Result<Self, StoreError> {
+        let key = AdapterKey { tenant: TenantId(row.tenant_id), name: adapter_name(&row.name)? };
+        Ok(Self { key, shared: row.shared, created_at: time(row.created_at)? })
+    }
+}
+
+#[async_trait]
+impl Catalogue for SqliteRegistry {
+    async fn put_firmware(&self, firmware: &Firmware) -> Result<(), StoreError> {
+        check_manifest(ObjectKind::Firmware, firmware.id.0, &firmware.manifest)?;
+        query_file!(
+            "queries/sqlite/insert_firmware.sql",
+            blob(&firmware.id.0),
+            firmware.name,
+            firmware.version,
+            firmware.manifest,
+            micros(firmware.created_at),
+        )
+        .execute(&self.writer)
+        .await
+        .map_err(StoreError::query("insert_firmware"))?;
+        Ok(())
+    }
+
+    async fn firmware(&self, id: &FirmwareId) -> Result<Option<Firmware>, StoreError> {
+        find_firmware(&self.readers, id).await
+    }
+
+    async fn firmwares(&self, page: &PageRequest) -> Result<Page<Firmware>, StoreError> {
+        let after = page.after.as_ref().map(|text| text.parse::<Digest>());
+        let after = after.transpose().map_err(|_| StoreError::BadCursor)?;
+        let (after, rows) = (after.as_ref().map_or(&[][..], blob), page.rows());
+        let rows = query_file_as!(FirmwareRow, "queries/sqlite/firmwares.sql", after, rows)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError::query("firmwares"))?;
+        let firmwares = rows.into_iter().map(Firmware::try_from).collect::<Result<_, _>>()?;
+        Ok(page.page(firmwares, |firmware| firmware.id.to_string()))
+    }
+
+    async fn adapter(
+        &self,
+        caller: &TenantId,
+        name: &AdapterName,
+    ) -> Result<Option<Adapter>, StoreError> {
+        let (caller, name) = (caller.as_str(), name.as_str());
+        let row = query_file_as!(AdapterRow, "queries/sqlite/adapter.sql", caller, name)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(StoreError::query("adapter"))?;
+        row.map(Adapter::try_from).transpose()
+    }
+
+    async fn adapters(
+        &self,
+        caller: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<Adapter>, StoreError> {
+        let (caller, after, rows) = (caller.as_str(), page.after_text(), page.rows());
+        let rows = query_file_as!(AdapterRow, "queries/sqlite/adapters.sql", caller, after, rows)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError::query("adapters"))?;
+        let adapters = rows.into_iter().map(Adapter::try_from).collect::<Result<_, _>>()?;
+        Ok(page.page(adapters, |adapter| adapter.key.name.to_string()))
+    }
+
+    async fn share_adapter(&self, key: &AdapterKey, shared: bool) -> Result<(), StoreError> {
+        let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
+        let done = query_file!("queries/sqlite/share_adapter.sql", shared, tenant, name)
+            .execute(&self.writer)
+            .await
+            .map_err(insert_failed(
+                "share_adapter",
+                (ObjectKind::Adapter, name),
+                (ObjectKind::Tenant, tenant),
+            ))?;
+        met(done.rows_affected(), ObjectKind::Adapter, name)
+    }
+
+    async fn delete_adapter(&self, key: &AdapterKey) -> Result<Vec<Digest>, StoreError> {
+        let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
+        let mut transaction = self.write().await?;
+        let files = query_file!("queries/sqlite/adapter_digests.sql", tenant, name)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(StoreError::query("adapter_digests"))?;
+        let files = files.iter().map(|row| digest(&row.sha256)).collect::<Result<_, _>>()?;
+        query_file!("queries/sqlite/delete_adapter_aliases.sql", tenant, name)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::query("delete_adapter_aliases"))?;
+        let done = query_file!("queries/sqlite/delete_adapter.sql", tenant, name)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::query("delete_adapter"))?;
+        met(done.rows_affected(), ObjectKind::Adapter, name)?;
+        let unused = generation::unused(&mut transaction, files).await?;
+        commit(transaction).await?;
+        Ok(unused)
+    }
+}
+
+pub(super) fn check_manifest(
+    kind: ObjectKind,
+    claimed: Digest,
+    manifest: &str,
+) -> Result<(), StoreError> {
+    let actual = Digest::of(manifest.as_bytes());
+    if actual != claimed {
+        return Err(StoreError::ManifestMismatch { kind, claimed, actual });
+    }
+    Ok(())
+}
+
+pub(super) async fn find_firmware(
+    db: impl SqliteExecutor<'_>,
+    id: &FirmwareId,
+) -> Result<Option<Firmware>, StoreError> {
+    let row = query_file_as!(FirmwareRow, "queries/sqlite/firmware.sql", blob(&id.0))
+        .fetch_optional(db)
+        .await
+        .map_err(StoreError::query("firmware"))?;
+    row.map(Firmware::try_from).transpose()
+}
+
+/// Makes the adapter unless it is there; its name must not answer for another one.
+pub(super) async fn put_adapter(
+    transaction: &mut Transaction<'_, Sqlite>,
+    key: &AdapterKey,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
+    let other = query_file!("queries/sqlite/other_alias_has_name.sql", tenant, name)
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(StoreError::query("other_alias_has_name"))?;
+    if other.taken {
+        return Err(StoreError::already_exists(ObjectKind::Alias, name));
+    }
+    query_file!("queries/sqlite/insert_adapter.sql", tenant, name, micros(now))
+        .execute(&mut **transaction)
+        .await
+        .map_err(insert_failed(
+            "insert_adapter",
+            (ObjectKind::Adapter, name),
+            (ObjectKind::Tenant, tenant),
+        ))?;
+    Ok(())
+}

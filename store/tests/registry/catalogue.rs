@@ -1,0 +1,91 @@
+//! Firmwares and adapters.
+
+use protocol::Digest;
+use store::registry::{PageRequest, Registry};
+
+use crate::fixtures::{adapter, at, firmware, pending, serving, tenant};
+
+pub async fn a_firmware_is_its_manifest_byte_for_byte(registry: &dyn Registry) {
+    let id = firmware(registry).await;
+    let known = registry.firmware(&id).await.unwrap().unwrap();
+    assert_eq!(Digest::of(known.manifest.as_bytes()), id.0);
+
+    let mut again = known.clone();
+    again.name.push_str(" renamed");
+    registry.put_firmware(&again).await.unwrap();
+    let page = registry.firmwares(&PageRequest::default()).await.unwrap();
+    assert_eq!((page.items.as_slice(), page.next), (&[known.clone()][..], None));
+
+    let mut forged = known;
+    forged.manifest.push(' ');
+    let refused = registry.put_firmware(&forged).await.unwrap_err();
+    assert_eq!(refused.code(), "manifest_mismatch");
+}
+
+pub async fn another_tenants_adapter_is_not_found(registry: &dyn Registry) {
+    let (acme, other) = (tenant(registry, "acme").await, tenant(registry, "other").await);
+    let key = adapter(&acme, "sentiment");
+    let generation = pending(registry, &key, 1).await;
+    assert!(registry.adapter(&acme, &key.name).await.unwrap().is_some());
+    assert!(registry.adapter(&other, &key.name).await.unwrap().is_none());
+    let found = registry.generation(&other, &key.name, &generation.key.id).await.unwrap();
+    assert!(found.is_none());
+    let listed = registry.adapters(&other, &PageRequest::default()).await.unwrap();
+    assert!(listed.items.is_empty());
+    let theirs = adapter(&other, "sentiment");
+    assert_eq!(registry.delete_adapter(&theirs).await.unwrap_err().code(), "not_found");
+    assert_eq!(registry.share_adapter(&theirs, true).await.unwrap_err().code(), "not_found");
+}
+
+pub async fn a_shared_adapter_is_found_by_all_and_an_own_one_comes_first(registry: &dyn Registry) {
+    let (system, acme) = (tenant(registry, "system").await, tenant(registry, "acme").await);
+    let shared = adapter(&system, "summary");
+    let generation = pending(registry, &shared, 1).await;
+    registry.share_adapter(&shared, true).await.unwrap();
+    let found = registry.adapter(&acme, &shared.name).await.unwrap().unwrap();
+    assert_eq!((&found.key, found.shared), (&shared, true));
+    let read = registry.generation(&acme, &shared.name, &generation.key.id).await.unwrap();
+    assert_eq!(read, Some(generation.clone()));
+
+    let own = adapter(&acme, "summary");
+    pending(registry, &own, 2).await;
+    assert_eq!(registry.adapter(&acme, &own.name).await.unwrap().unwrap().key, own);
+    let hidden = registry.generation(&acme, &own.name, &generation.key.id).await.unwrap();
+    assert_eq!(hidden, None, "the name means the own adapter, which has no such generation");
+    let listed = registry.adapters(&acme, &PageRequest::default()).await.unwrap();
+    assert_eq!(listed.items.into_iter().map(|adapter| adapter.key).collect::<Vec<_>>(), [own]);
+
+    registry.share_adapter(&shared, false).await.unwrap();
+    let third = tenant(registry, "third").await;
+    assert!(registry.adapter(&third, &shared.name).await.unwrap().is_none());
+}
+
+pub async fn two_adapters_of_one_name_cannot_both_be_shared(registry: &dyn Registry) {
+    for id in ["one", "two"] {
+        let key = adapter(&tenant(registry, id).await, "summary");
+        pending(registry, &key, 1).await;
+    }
+    let key = |id: &str| adapter(&id.into(), "summary");
+    registry.share_adapter(&key("one"), true).await.unwrap();
+    let refused = registry.share_adapter(&key("two"), true).await.unwrap_err();
+    assert_eq!(refused.code(), "already_exists");
+}
+
+pub async fn deleting_an_adapter_names_only_the_files_that_nobody_else_uses(
+    registry: &dyn Registry,
+) {
+    let acme = tenant(registry, "acme").await;
+    let (gone, kept) = (adapter(&acme, "gone"), adapter(&acme, "kept"));
+    let served = serving(registry, &gone, 1).await;
+    registry.set_alias(&gone.name, &served, None, at(20)).await.unwrap();
+    pending(registry, &kept, 2).await;
+    let unused = registry.delete_adapter(&gone).await.unwrap();
+    assert_eq!(unused, [Digest::of(b"weights 1")], "the config is still in use");
+    assert!(registry.adapter(&acme, &gone.name).await.unwrap().is_none());
+    assert!(registry.resolve(&acme, &gone.name).await.unwrap().is_none());
+    let mut unused = registry.delete_adapter(&kept).await.unwrap();
+    unused.sort();
+    let mut rest = [Digest::of(b"weights 2"), Digest::of(b"shared config")];
+    rest.sort();
+    assert_eq!(unused, rest);
+}

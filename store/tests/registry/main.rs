@@ -1,0 +1,69 @@
+//! The registry's conformance suite: what every implementation promises, written once.
+//! A new implementation adds one line at the end of this file.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod access;
+mod aliases;
+mod audit;
+mod catalogue;
+mod fixtures;
+mod fleet;
+mod generations;
+mod races;
+
+macro_rules! conformance {
+    ($implementation:ident, $open:path) => {
+        cases! { $implementation, $open;
+            access::a_key_is_found_by_its_secret_and_nothing_else,
+            access::an_expired_or_revoked_key_is_found_but_not_valid,
+            access::a_key_belongs_to_one_tenant,
+            access::an_id_or_secret_cannot_be_used_twice,
+            access::listings_come_in_pages_without_gap_or_repeat,
+            access::a_tenant_that_exists_is_left_as_it_is,
+            audit::entries_are_listed_newest_first_and_leave_by_age,
+            audit::a_tenant_reads_its_own_entries_only,
+            catalogue::a_firmware_is_its_manifest_byte_for_byte,
+            catalogue::another_tenants_adapter_is_not_found,
+            catalogue::a_shared_adapter_is_found_by_all_and_an_own_one_comes_first,
+            catalogue::two_adapters_of_one_name_cannot_both_be_shared,
+            catalogue::deleting_an_adapter_names_only_the_files_that_nobody_else_uses,
+            generations::a_generation_lives_from_pending_to_retired,
+            generations::an_illegal_step_is_refused_by_name_and_changes_nothing,
+            generations::a_failed_generation_says_why_and_stays_failed,
+            generations::a_manifest_of_another_digest_or_an_unknown_firmware_is_refused,
+            generations::adding_the_same_generation_again_returns_it_as_it_is,
+            generations::generations_are_listed_newest_first_and_by_state_oldest_first,
+            generations::a_generation_in_use_cannot_be_deleted,
+            aliases::an_alias_moves_only_from_where_it_is_expected,
+            aliases::an_alias_points_only_to_a_serving_generation,
+            aliases::a_generation_with_an_alias_cannot_drain_or_be_deleted,
+            aliases::an_alias_never_takes_another_adapters_name,
+            aliases::a_name_resolves_to_the_own_alias_first_then_to_a_shared_adapters,
+            fleet::a_token_enrols_one_node_and_then_is_spent,
+            fleet::a_node_that_lost_the_answer_may_ask_again_and_nobody_else,
+            fleet::a_token_that_is_unknown_revoked_expired_or_of_another_kind_enrols_nobody,
+            fleet::a_later_session_fences_the_earlier,
+            fleet::a_revoked_node_gets_no_session,
+            fleet::nodes_are_listed_by_tenant_or_all,
+            races::of_racers_for_the_last_use_of_a_token_exactly_one_wins,
+            races::of_racers_for_an_alias_exactly_one_wins,
+            races::concurrent_sessions_of_one_node_get_different_epochs,
+        }
+    };
+}
+
+macro_rules! cases {
+    ($implementation:ident, $open:path; $($part:ident::$case:ident,)*) => {
+        mod $implementation {
+            $(#[tokio::test]
+            async fn $case() {
+                let fixture = $open().await;
+                super::$part::$case(fixture.registry.as_ref()).await;
+            })*
+        }
+    };
+}
+
+conformance!(sqlite_file, crate::fixtures::sqlite_file);
+conformance!(sqlite_in_memory, crate::fixtures::sqlite_in_memory);
