@@ -11,7 +11,7 @@ use crate::core::Limits;
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct SchedulerConfig {
     /// How often the nodes' presence is looked at.
-    #[arg(long, env = "FIRMAMENT_SWEEP_EVERY", default_value = "500ms", value_parser = parse_duration)]
+    #[arg(long, env = "FIRMAMENT_SWEEP_EVERY", default_value = "250ms", value_parser = parse_duration)]
     pub sweep_every: Duration,
     /// Silence after which a node gets work only if no other can take it.
     #[arg(long, env = "FIRMAMENT_SUSPECT_AFTER", default_value = "15s", value_parser = parse_duration)]
@@ -27,7 +27,7 @@ pub struct SchedulerConfig {
 impl Default for SchedulerConfig {
     fn default() -> Self {
         let Limits { suspect_after, gone_after, brake_nodes } = Limits::default();
-        Self { sweep_every: Duration::from_millis(500), suspect_after, gone_after, brake_nodes }
+        Self { sweep_every: Duration::from_millis(250), suspect_after, gone_after, brake_nodes }
     }
 }
 

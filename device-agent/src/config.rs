@@ -1,0 +1,60 @@
+//! What the device's owner may set.
+
+use std::time::Duration;
+
+use humantime::parse_duration;
+
+use crate::policy::PowerLimits;
+
+/// Device settings. A flag wins over its `FIRMAMENT_*` variable, which wins over the default.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct DeviceAgentConfig {
+    /// A name for people.
+    #[arg(long = "device-name", env = "FIRMAMENT_DEVICE_NAME", default_value = "device")]
+    pub name: String,
+    /// Requests that run at once on the device; more go to a worker.
+    #[arg(long = "device-slots", env = "FIRMAMENT_DEVICE_SLOTS", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: u32,
+    /// Unplugged below this charge (0 to 1) the device takes nothing in the background.
+    #[arg(long, env = "FIRMAMENT_BATTERY_LOW", default_value_t = 0.3)]
+    pub battery_low: f32,
+    /// Unplugged below this charge (0 to 1) it takes no new work.
+    #[arg(long, env = "FIRMAMENT_BATTERY_EMPTY", default_value_t = 0.1)]
+    pub battery_empty: f32,
+    /// From this temperature on (degrees Celsius) it takes nothing in the background.
+    #[arg(long, env = "FIRMAMENT_WARM_CELSIUS", default_value_t = 85.0)]
+    pub warm_celsius: f32,
+    /// From this temperature on (degrees Celsius) it takes no new work.
+    #[arg(long, env = "FIRMAMENT_HOT_CELSIUS", default_value_t = 95.0)]
+    pub hot_celsius: f32,
+    /// How often charge and heat are looked at.
+    #[arg(long, env = "FIRMAMENT_SENSE_EVERY", default_value = "5s", value_parser = parse_duration)]
+    pub sense_every: Duration,
+}
+
+impl Default for DeviceAgentConfig {
+    fn default() -> Self {
+        let limits = PowerLimits::default();
+        Self {
+            name: "device".to_owned(),
+            slots: 4,
+            battery_low: limits.battery_low,
+            battery_empty: limits.battery_empty,
+            warm_celsius: limits.warm_celsius,
+            hot_celsius: limits.hot_celsius,
+            sense_every: Duration::from_secs(5),
+        }
+    }
+}
+
+impl DeviceAgentConfig {
+    pub(crate) fn limits(&self) -> PowerLimits {
+        PowerLimits {
+            battery_low: self.battery_low,
+            battery_empty: self.battery_empty,
+            warm_celsius: self.warm_celsius,
+            hot_celsius: self.hot_celsius,
+        }
+    }
+}
