@@ -1,0 +1,209 @@
+//! Binds the tensors of an adapter to the backbone's projections.
+//! Owns: that each tensor has exactly one place, and each place its tensors. Never: files, caches.
+
+use std::collections::BTreeSet;
+
+use protocol::GenerationId;
+
+use super::fields::unsupported;
+use super::{Adapter, AdapterError, LayerPairs, LoraPair, PeftConfig};
+use crate::backbone::{BackboneShape, Projection};
+use crate::kernels::DenseMatrix;
+use crate::weights::{WeightFile, WeightsError};
+
+/// What PEFT puts before the module names of the model that it wraps.
+const PREFIX: &str = "base_model.model.";
+
+/// The two spellings of a trained output head: as saved by PEFT, and as its modules are called.
+const HEADS: [&str; 2] =
+    ["base_model.model.lm_head.weight", "base_model.model.lm_head.modules_to_save.weight"];
+
+/// What an adapter may take.
+#[derive(Debug, Clone, Copy)]
+pub struct AdapterLimits {
+    /// Largest rank.
+    pub rank_max: u32,
+    /// Most bytes of tensors.
+    pub bytes_max: u64,
+}
+
+impl Adapter {
+    /// Checks everything that can be checked without running the model, and copies the tensors.
+    ///
+    /// Fails closed: a targeted projection without its tensors, a tensor without a place, a wrong
+    /// shape, an element that is not finite, or pairs that all multiply to zero.
+    pub fn load(
+        generation: GenerationId,
+        config: &PeftConfig,
+        file: &WeightFile,
+        shape: &BackboneShape,
+        limits: AdapterLimits,
+    ) -> Result<Self, AdapterError> {
+        let (rank, limit) = (config.rank_max(), limits.rank_max);
+        if rank > limit {
+            return Err(AdapterError::RankLimit { rank, limit });
+        }
+        refuse_embedding_targets(config)?;
+        let mut binder = Binder::new(file, limits.bytes_max)?;
+        let layers = (0..shape.layers).map(|layer| binder.layer(config, shape, layer));
+        let layers: Vec<LayerPairs> = layers.collect::<Result<_, _>>()?;
+        if layers.iter().flatten().all(Option::is_none) {
+            return Err(AdapterError::NoTarget);
+        }
+        let head = if config.saves_head() { Some(binder.head(shape)?) } else { None };
+        binder.finish()?;
+        if head.is_none() && pairs(&layers).all(|pair| pair.a.is_zero() || pair.b.is_zero()) {
+            return Err(AdapterError::NoEffect);
+        }
+        Ok(Self::summed(generation, layers, head))
+    }
+
+    /// Adds up what the adapter has and takes.
+    fn summed(
+        generation: GenerationId,
+        layers: Vec<LayerPairs>,
+        head: Option<DenseMatrix>,
+    ) -> Self {
+        let matrices = || pairs(&layers).flat_map(|pair| [&pair.a, &pair.b]).chain(&head);
+        let elements = |matrix: &DenseMatrix| matrix.rows() as u64 * matrix.cols() as u64;
+        let table = size_of::<Self>() + size_of::<LayerPairs>() * layers.len();
+        Self {
+            rank_max: pairs(&layers).map(|pair| pair.a.rows() as u32).max().unwrap_or(0),
+            sites: pairs(&layers).count() as u32 + u32::from(head.is_some()),
+            parameters: matrices().map(elements).sum(),
+            resident_bytes: matrices().map(DenseMatrix::bytes).sum::<u64>() + table as u64,
+            generation,
+            layers,
+            head,
+        }
+    }
+}
+
+fn pairs(layers: &[LayerPairs]) -> impl Iterator<Item = &LoraPair> {
+    layers.iter().flatten().flatten()
+}
+
+/// LoRA on the embedding or the head is another computation than on a projection.
+fn refuse_embedding_targets(config: &PeftConfig) -> Result<(), AdapterError> {
+    let modules = ["lm_head", "model.embed_tokens"];
+    match modules.into_iter().find(|module| config.targets(module)) {
+        Some(module) => Err(unsupported("target_modules", &format!("LoRA on `{module}`"))),
+        None => Ok(()),
+    }
+}
+
+/// The shape that a tensor must have; `rank_axis` is the axis that the configuration decides.
+struct Expected {
+    shape: [usize; 2],
+    rank_axis: Option<usize>,
+}
+
+/// The file, and the names in it that have no place yet.
+struct Binder<'a> {
+    file: &'a WeightFile,
+    unbound: BTreeSet<&'a str>,
+}
+
+impl<'a> Binder<'a> {
+    fn new(file: &'a WeightFile, bytes_max: u64) -> Result<Self, AdapterError> {
+        let unbound: BTreeSet<&str> = file.names().collect();
+        let tensors = unbound.iter().filter_map(|name| file.tensor(name));
+        let bytes = tensors.map(|tensor| tensor.bytes().len() as u64).sum();
+        if bytes > bytes_max {
+            return Err(AdapterError::ByteLimit { bytes, limit: bytes_max });
+        }
+        Ok(Self { file, unbound })
+    }
+
+    fn layer(
+        &mut self,
+        config: &PeftConfig,
+        shape: &BackboneShape,
+        layer: usize,
+    ) -> Result<LayerPairs, AdapterError> {
+        let mut pairs = LayerPairs::default();
+        for projection in Projection::ALL {
+            let module = projection.peft_path(layer);
+            if config.targets(&module) {
+                let pair = self.pair(config, &module, shape.dims(projection))?;
+                pairs[projection as usize] = Some(pair);
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn pair(
+        &mut self,
+        config: &PeftConfig,
+        module: &str,
+        (d_in, d_out): (usize, usize),
+    ) -> Result<LoraPair, AdapterError> {
+        let rank = config.rank(module) as usize;
+        let a = Expected { shape: [rank, d_in], rank_axis: Some(0) };
+        let b = Expected { shape: [d_out, rank], rank_axis: Some(1) };
+        Ok(LoraPair {
+            a: self.matrix(&format!("{PREFIX}{module}.lora_A.weight"), &a)?,
+            b: self.matrix(&format!("{PREFIX}{module}.lora_B.weight"), &b)?,
+            scale: config.scale(module),
+        })
+    }
+
+    fn head(&mut self, shape: &BackboneShape) -> Result<DenseMatrix, AdapterError> {
+        let name = HEADS.into_iter().find(|name| self.unbound.contains(name)).unwrap_or(HEADS[0]);
+        self.matrix(name, &Expected { shape: [shape.vocab, shape.hidden], rank_axis: None })
+    }
+
+    /// Takes the tensor called `name` and copies it; the copy is what is checked.
+    fn matrix(&mut self, name: &str, expected: &Expected) -> Result<DenseMatrix, AdapterError> {
+        let missing = || AdapterError::MissingTensor { name: name.to_owned() };
+        let tensor = self.file.tensor(name).ok_or_else(missing)?;
+        self.unbound.remove(name);
+        expected.check(name, &tensor.shape)?;
+        let [rows, cols] = expected.shape;
+        let matrix = DenseMatrix::from_bytes(tensor.dtype, rows, cols, tensor.bytes());
+        let matrix = matrix.map_err(|_| WeightsError::ElementType {
+            name: name.to_owned(),
+            dtype: format!("{:?}", tensor.dtype),
+        })?;
+        if !matrix.all_finite() {
+            return Err(AdapterError::NotFinite { name: name.to_owned() });
+        }
+        Ok(matrix)
+    }
+
+    /// Refuses what has found no place.
+    fn finish(self) -> Result<(), AdapterError> {
+        let Some(name) = self.unbound.first().map(|&name| name.to_owned()) else { return Ok(()) };
+        match unsupported_kind(&name) {
+            Some(what) => Err(AdapterError::UnsupportedTensor { name, what }),
+            None => Err(AdapterError::UnexpectedTensor { name }),
+        }
+    }
+}
+
+impl Expected {
+    fn check(&self, name: &str, found: &[usize]) -> Result<(), AdapterError> {
+        if found == self.shape {
+            return Ok(());
+        }
+        let (name, expected, found) = (name.to_owned(), self.shape, found.to_vec());
+        let fits = |axis| self.rank_axis == Some(axis) || found[axis] == expected[axis];
+        if found.len() != 2 || (fits(0) && fits(1)) {
+            return Err(AdapterError::Shape { name, expected, found });
+        }
+        Err(AdapterError::OtherShape { name, expected, found })
+    }
+}
+
+/// What a tensor without a place is for, where PEFT has such tensors.
+fn unsupported_kind(name: &str) -> Option<&'static str> {
+    let kinds = [
+        ("trainable_tokens", "a set of trained token embeddings"),
+        ("lora_embedding_", "LoRA on an embedding"),
+        ("embed_tokens", "a trained embedding"),
+        ("lora_magnitude_vector", "DoRA's magnitude"),
+        ("lora_diag", "KaSA's diagonal"),
+        (".bias", "a trained bias"),
+    ];
+    kinds.into_iter().find(|(part, _)| name.contains(part)).map(|(_, what)| what)
+}
