@@ -181,6 +181,10 @@ pub trait Generations: Send + Sync {
         id: &GenerationId,
     ) -> Result<Option<Generation>, StoreError>;
 
+    /// The manifest that `id` is the digest of, whosever adapter it is: for nodes, which know digests
+    /// only.
+    async fn manifest(&self, id: &GenerationId) -> Result<Option<String>, StoreError>;
+
     /// An adapter's generations, newest first.
     async fn generations(
         &self,

@@ -51,6 +51,14 @@ impl Generations for SqliteRegistry {
         row.with_files(&mut db).await.map(Some)
     }
 
+    async fn manifest(&self, id: &GenerationId) -> Result<Option<String>, StoreError> {
+        let row = query_file!("queries/sqlite/manifest.sql", blob(&id.0))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(StoreError::query("manifest"))?;
+        Ok(row.map(|row| row.manifest))
+    }
+
     async fn generations(
         &self,
         key: &AdapterKey,

@@ -90,6 +90,15 @@ pub async fn adding_the_same_generation_again_returns_it_as_it_is(registry: &dyn
     assert_eq!(elsewhere.state, GenerationState::Pending);
 }
 
+pub async fn a_manifest_is_found_by_its_digest_alone(registry: &dyn Registry) {
+    let acme = tenant(registry, "acme").await;
+    let added = pending(registry, &adapter(&acme, "sentiment"), 1).await;
+    let found = registry.manifest(&added.key.id).await.unwrap();
+    assert_eq!(found, Some(added.manifest));
+    let unknown = GenerationId(Digest::of(b"another"));
+    assert_eq!(registry.manifest(&unknown).await.unwrap(), None);
+}
+
 pub async fn generations_are_listed_newest_first_and_by_state_oldest_first(
     registry: &dyn Registry,
 ) {

@@ -1,0 +1,1 @@
+select manifest from generation where id = ? limit 1
