@@ -40,7 +40,7 @@ pub(super) fn open(path: &Path) -> Result<BTreeMap<String, TensorRef>, WeightsEr
 
 fn join(
     weight_map: &BTreeMap<String, String>,
-    open: impl Fn(&str) -> Result<BTreeMap<String, TensorRef>, WeightsError>,
+    open: impl Fn(&str) -> Result<BTreeMap<String, Option<TensorRef>>, WeightsError>,
 ) -> Result<BTreeMap<String, TensorRef>, WeightsError> {
     let files: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     if files.len() > SHARDS_MAX {
@@ -60,7 +60,10 @@ fn join(
             tensors.insert(name, tensor);
         }
     }
-    Ok(tensors)
+    if let Some((name, file)) = weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
+        return wrong(format!("`{file}` lacks `{name}`"));
+    }
+    Ok(tensors.into_iter().filter_map(|(name, found)| Some((name, found?))).collect())
 }
 
 /// Whether `name` names a file in the same folder and nothing else.

@@ -73,6 +73,8 @@ impl WeightFile {
             return Ok(Self { metadata, tensors });
         }
         let tensors = safetensors::parse(file, profile)?;
+        let tensors =
+            tensors.into_iter().filter_map(|(name, found)| Some((name, found?))).collect();
         Ok(Self { metadata: Metadata::default(), tensors })
     }
 

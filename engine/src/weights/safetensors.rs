@@ -30,11 +30,12 @@ struct Entry {
 /// The header; a repeated key is an error, because readers disagree about which one counts.
 struct Header(BTreeMap<String, Entry>);
 
-/// Reads the header of a safetensors file.
+/// Reads the header of a safetensors file. An integer buffer, which models may carry beside their
+/// weights, is named but gives no tensor.
 pub(super) fn parse(
     file: &SharedBytes,
     profile: Profile,
-) -> Result<BTreeMap<String, TensorRef>, WeightsError> {
+) -> Result<BTreeMap<String, Option<TensorRef>>, WeightsError> {
     let mut cursor = Cursor::new(file.as_slice());
     let length = cursor.count("the header's length", profile.header_bytes_max(), 1)?;
     let header = cursor.take(length as u64, "the header")?;
@@ -49,11 +50,11 @@ pub(super) fn parse(
     let start = cursor.position();
     let mut tensors = BTreeMap::new();
     for (name, entry) in entries {
-        let Some(dtype) = dtype(&name, &entry.dtype, profile)? else { continue };
+        let dtype = dtype(&name, &entry.dtype, profile)?;
         let (from, to) = entry.data_offsets;
         let bytes = file.slice(start + from as usize..start + to as usize);
         let bytes = bytes.expect("`check_entries` keeps every tensor inside the file");
-        tensors.insert(name, TensorRef::new(dtype, entry.shape, bytes));
+        tensors.insert(name, dtype.map(|dtype| TensorRef::new(dtype, entry.shape, bytes)));
     }
     Ok(tensors)
 }
@@ -87,7 +88,7 @@ fn entry_bytes(name: &str, entry: &Entry) -> Result<u64, WeightsError> {
     bytes.checked_mul(each).ok_or_else(overflow)
 }
 
-/// The element type to compute with; `None` for an integer buffer in a model, which is left out.
+/// The element type to compute with; `None` for an integer buffer in a model, whose values are not read.
 fn dtype(name: &str, dtype: &str, profile: Profile) -> Result<Option<GgmlDType>, WeightsError> {
     match (float(dtype), profile) {
         (Some(float), _) => Ok(Some(float)),

@@ -36,6 +36,7 @@ impl TensorRef {
     }
 
     /// A copy of a matrix whose row `i` is row `order(i)` of this one.
+    #[must_use]
     pub fn permute_rows(&self, order: impl Fn(usize) -> usize) -> Self {
         let rows = self.shape.first().copied().unwrap_or(1).max(1);
         let width = self.bytes().len() / rows;

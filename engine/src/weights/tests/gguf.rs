@@ -209,7 +209,7 @@ fn gguf_element_type_unknown() {
 
 #[test]
 fn gguf_shape_overflow_zero_or_too_many_dimensions() {
-    for dimensions in [&[u64::MAX, 2][..], &[1 << 62, 4], &[0, 4], &[], &[1; 5], &[1 << 61]] {
+    for dimensions in [&[u64::MAX, 2][..], &[1 << 62, 4], &[0, 4], &[], &[1; 5], &[1 << 62]] {
         let mut file = Gguf::valid();
         file.tensors[0].dimensions = dimensions.to_vec();
         assert_eq!(code(&file), "weights_shape", "{dimensions:?}");
