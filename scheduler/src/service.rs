@@ -8,7 +8,7 @@ use store::LiveState;
 use telemetry::{Clock, Scope};
 use tokio::time::MissedTickBehavior;
 
-use crate::core::{Change, Limits, NodePresence, Roster, Swept, sweep};
+use crate::core::{Limits, NodePresence, Roster, Swept, sweep};
 use crate::{SchedulerConfig, SchedulerError, SchedulerMetrics};
 
 /// What the scheduler works with.

@@ -134,7 +134,8 @@ fn changes(
     left: &BTreeSet<NodeId>,
 ) -> Vec<(NodeId, Change)> {
     let ids: BTreeSet<&NodeId> = before.keys().chain(after.keys()).collect();
-    let standing = |nodes: &BTreeMap<NodeId, Seen>, id| nodes.get(id).map(|node| node.standing);
+    let standing =
+        |nodes: &BTreeMap<NodeId, Seen>, id: &NodeId| nodes.get(id).map(|node| node.standing);
     let change = |id: &NodeId| match (standing(before, id), standing(after, id)) {
         (None, Some(_)) => Some(Change::Joined),
         (Some(_), None) if left.contains(id) => Some(Change::Left),

@@ -94,7 +94,7 @@ proptest! {
             .filter(|c| c.kind == NodeKind::Device && c.standing <= pick.standing)
             .map(|c| c.verdict).collect();
         let some = |verdict| devices.contains(&verdict);
-        prop_assert!(match found.placement.reason {
+        let is_true = match found.placement.reason {
             PlacementReason::Requested => request.wants == Some(pick.kind),
             PlacementReason::DevicePreferred => pick.kind == NodeKind::Device,
             PlacementReason::NoDevice => devices.is_empty(),
@@ -104,7 +104,8 @@ proptest! {
             PlacementReason::DeviceLacksFirmware => {
                 devices.iter().all(|&verdict| verdict == Verdict::LacksFirmware)
             }
-        });
+        };
+        prop_assert!(is_true, "{:?}", found);
         prop_assert!(pick.kind == NodeKind::Device || request.wants.is_some() || !some(Verdict::Fit));
     }
 
