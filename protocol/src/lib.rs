@@ -2,6 +2,7 @@
 //! Owns: names, encodings and their limits. Never: sockets, files, clocks, randomness.
 
 mod adapter;
+pub mod api;
 mod chat;
 mod digest;
 mod error;
