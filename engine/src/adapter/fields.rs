@@ -24,8 +24,10 @@ const MUST_BE_OFF: &[(&str, &str)] = &[
     ("ensure_weight_tying", "embeddings tied to a trained head"),
 ];
 
+type IsType = fn(&Value) -> bool;
+
 /// Fields about training and book-keeping; the trained weights do not depend on them any more.
-const WITHOUT_MEANING: &[(&str, fn(&Value) -> bool)] = &[
+const WITHOUT_MEANING: &[(&str, IsType)] = &[
     ("auto_mapping", Value::is_object),
     ("corda_config", Value::is_object),
     ("eva_config", Value::is_object),

@@ -64,12 +64,18 @@ impl ConstrainError {
     }
 }
 
-/// The first line of the compiler's words: below it may stand its whole state or a backtrace.
-pub(super) fn first_line(error: &impl ToString) -> String {
+/// One line of the compiler's words: they may hold its whole state or a backtrace.
+pub(super) fn one_line(error: &impl ToString) -> String {
     let text = error.to_string();
     if text.starts_with("panic") {
         return "the compiler failed on it".to_owned();
     }
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason is given");
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    // What is wrong with an expression stands below a drawing of the expression.
+    let of_regex = text.lines().find(|line| line.starts_with("error: "));
+    let first = || text.lines().find(|line| !line.trim().is_empty());
+    match of_regex.or_else(first) {
+        None => "no reason is given".to_owned(),
+        Some("NoExtensionBias") => "no token can follow".to_owned(),
+        Some(line) => line.chars().filter(|c| !c.is_control()).take(300).collect(),
+    }
 }

@@ -11,7 +11,7 @@ use llguidance::{JsonCompileOptions, ParserFactory};
 use protocol::Constraint;
 use serde_json::{Map, Value, json};
 
-use super::error::first_line;
+use super::error::one_line;
 use super::{ConstrainError, Matcher, bounds};
 use crate::tokenizer::Tokenizer;
 
@@ -56,7 +56,7 @@ impl GrammarFactory {
         let slices = SlicedBiasComputer::general_slices();
         let factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices);
         let mut factory =
-            factory.map_err(|error| ConstrainError::Vocabulary { reason: first_line(&error) })?;
+            factory.map_err(|error| ConstrainError::Vocabulary { reason: one_line(&error) })?;
         factory.quiet();
         *factory.limits_mut() = limits();
         Ok(Self(factory))
@@ -69,7 +69,7 @@ impl GrammarFactory {
         let unusable = |reason| ConstrainError::Unusable { what, reason };
         let grammar = grammar(constraint).map_err(unusable)?;
         let parser = self.0.create_parser(grammar);
-        let parser = parser.map_err(|error| unusable(first_line(&error)))?;
+        let parser = parser.map_err(|error| unusable(one_line(&error)))?;
         Ok(Matcher::new(parser, self.0.tok_env().tok_trie().vocab_size()))
     }
 }

@@ -4,7 +4,7 @@ use llguidance::TokenParser;
 use llguidance::toktrie::SimpleVob;
 
 use super::ConstrainError;
-use super::error::first_line;
+use super::error::one_line;
 
 /// The state of one answer. Its masks depend on the constraint and the tokens alone.
 pub struct Matcher {
@@ -111,10 +111,10 @@ impl Clone for Matcher {
 
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Matcher").field("stop", &self.parser.stop_reason()).finish()
+        f.debug_struct("Matcher").field("stop", &self.parser.stop_reason()).finish_non_exhaustive()
     }
 }
 
 fn too_complex(error: &impl ToString) -> ConstrainError {
-    ConstrainError::TooComplex { reason: first_line(error) }
+    ConstrainError::TooComplex { reason: one_line(error) }
 }

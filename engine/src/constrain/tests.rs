@@ -125,6 +125,8 @@ fn each_kind_of_constraint_accepts_what_it_says() {
     assert!(accepts(&anything, "[1]") && !accepts(&anything, "one"));
     let regex = Constraint::Regex("(yes|no)/[0-9]{2}".to_owned());
     assert!(accepts(&regex, "yes/12") && !accepts(&regex, "yes/1") && !accepts(&regex, "maybe"));
+    let anchored = Constraint::Regex("^ab$".to_owned());
+    assert!(accepts(&anchored, "ab") && !accepts(&anchored, "abc"));
     let lark = Constraint::Lark("start: \"a\" start \"b\" | \"c\"".to_owned());
     assert!(accepts(&lark, "aacbb") && !accepts(&lark, "aacb"));
 }
@@ -176,14 +178,14 @@ fn a_constraint_that_cannot_be_used_is_refused_and_the_part_named() {
         (schema(json!({"type": "tuple"})), "tuple"),
         (schema(json!({"$ref": "https://example.com/schema.json"})), "ref"),
         (schema(json!({"$ref": "#/$defs/none"})), "none"),
-        (schema(json!({"type": "string", "pattern": "(a"})), "JSON schema"),
+        (schema(json!({"type": "string", "pattern": "(a"})), "unclosed group"),
         (schema(json!(false)), "not an object"),
         (schema(json!([1])), "not an object"),
         (schema(deep), "64 levels"),
         (schema(json!({"description": "x".repeat(70_000)})), "limit of 65536"),
-        (Constraint::Regex("(a".to_owned()), "regular expression"),
-        (Constraint::Regex("(?=a)b".to_owned()), "regular expression"),
-        (Constraint::Regex("(a)\\1".to_owned()), "regular expression"),
+        (Constraint::Regex("(a".to_owned()), "unclosed group"),
+        (Constraint::Regex("(?=a)b".to_owned()), "look-ahead"),
+        (Constraint::Regex("(a)\\1".to_owned()), "backreferences"),
         (Constraint::Regex("(".repeat(40)), "30 levels"),
         (Constraint::Regex("a".repeat(9000)), "limit of 8192"),
         (Constraint::Lark("start: nothing".to_owned()), "nothing"),
@@ -229,6 +231,14 @@ fn a_hostile_constraint_is_refused_or_stays_cheap() {
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "{constraint:?} burns the processor");
     }
+}
+
+#[test]
+fn a_factory_is_shared_and_a_matcher_moves_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    is_shared::<GrammarFactory>();
+    moves::<Matcher>();
 }
 
 #[test]

@@ -87,9 +87,10 @@ fn the_first_pattern_that_ends_a_name_sets_rank_and_alpha() {
     assert_eq!(config.rank("model.layers.1.mlp.up_proj"), 4, "`^` holds at the start only");
     assert_eq!(config.rank("model.layers.1.mlp.down_proj"), 4);
     assert_eq!(config.rank_max(), 6);
-    let scales = ["self_attn.q_proj", "mlp.up_proj", "mlp.down_proj"]
-        .map(|module| config.scale(&format!("model.layers.1.{module}")));
-    assert_eq!(scales, [12.0 / 6.0, 1.0 / 4.0, 8.0 / 4.0].map(|scale: f64| scale as f32));
+    let bits = |module: &str| config.scale(&format!("model.layers.1.{module}")).to_bits();
+    assert_eq!(bits("self_attn.q_proj"), (12.0_f32 / 6.0).to_bits());
+    assert_eq!(bits("mlp.up_proj"), (1.0_f32 / 4.0).to_bits());
+    assert_eq!(bits("mlp.down_proj"), (8.0_f32 / 4.0).to_bits());
 }
 
 #[test]
