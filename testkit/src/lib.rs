@@ -1,12 +1,17 @@
-//! What the tests of this project share: tiny firmwares and adapters, a mock engine.
+//! What the tests of this project share: tiny firmwares and adapters, a mock engine, whole clusters in one
+//! process, an OpenAI client.
 //! Owns: things made up for tests, each named as such. Never: anything that ships.
 
+mod client;
+mod cluster;
 mod firmware;
 pub mod gguf;
 mod lora;
 mod mock_engine;
 mod random;
 
+pub use client::{Client, Streamed};
+pub use cluster::{ClusterSpec, PATIENCE, TestCluster, eventually};
 pub use firmware::{TINY_NAME, tiny_firmware, tiny_lora};
 pub use lora::{LoraSpec, write_lora};
 pub use mock_engine::{MockConfig, MockEngine, mock_text, mock_tokens};
