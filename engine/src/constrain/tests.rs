@@ -5,6 +5,7 @@ use protocol::{Constraint, ErrorCode};
 use serde_json::{Value, json};
 
 use super::{ConstrainError, GrammarFactory, Matcher};
+use crate::tokenizer::Tokenizer;
 
 const END: u32 = 264;
 
@@ -231,6 +232,29 @@ fn a_hostile_constraint_is_refused_or_stays_cheap() {
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "{constraint:?} burns the processor");
     }
+}
+
+/// Byte-level BPE whose control token's spelling can also be written as plain text.
+const TOKENIZER: &str = r#"{"version":"1.0","truncation":null,"padding":null,
+"added_tokens":[{"id":0,"content":"<|end|>","single_word":false,"lstrip":false,"rstrip":false,
+"normalized":false,"special":true}],"normalizer":null,"post_processor":null,
+"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+"decoder":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+"model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,
+"end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
+"vocab":{"<|end|>":0,"h":1,"i":2,"Ġ":3,"hi":4,"Ġhi":5,"<":6,"|":7,">":8,"e":9,"n":10,"d":11},
+"merges":[["h","i"],["Ġ","hi"]]}}"#;
+
+#[test]
+fn a_tokenizers_control_token_ends_an_answer_but_never_spells_its_own_text() {
+    let tokenizer = Tokenizer::from_json(TOKENIZER.as_bytes()).unwrap();
+    let factory = GrammarFactory::from_tokenizer(&tokenizer).unwrap();
+    let regex = Constraint::Regex("<[|]end[|]>( hi)?".to_owned());
+    let mut matcher = factory.compile(&regex).unwrap();
+    assert!(!matcher.allows(0).unwrap(), "the text is written letter by letter");
+    matcher.replay(&[6, 7, 9, 10, 11, 7, 8]).unwrap();
+    let allowed: Vec<u32> = (0..12).filter(|&id| matcher.allows(id).unwrap()).collect();
+    assert_eq!(allowed, [0, 3, 5], "the end, a space, a space with the word");
 }
 
 #[test]
