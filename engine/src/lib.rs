@@ -3,6 +3,8 @@
 
 pub mod adapter;
 mod backbone;
+pub mod constrain;
+pub mod firmware;
 mod kernels;
 pub mod template;
 pub mod tokenizer;

@@ -11,6 +11,9 @@ use super::vocabulary::{TokenKind, Vocabulary};
 /// A noncharacter that never occurs in text; it breaks the spelling of a special token in two.
 const GUARD: char = '\u{FDD0}';
 
+/// Most text of all special tokens: automata take many times the size of their patterns.
+const SPELLINGS_BYTES_MAX: usize = 4 << 20;
+
 /// A stretch of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'t> {
@@ -42,6 +45,10 @@ impl Spellings {
         let spelled = |id: &u32| !vocabulary.bytes(*id).is_empty();
         let ids = kinds.iter().flat_map(|&kind| vocabulary.of_kind(kind));
         let ids: Vec<u32> = ids.filter(spelled).collect();
+        let bytes: usize = ids.iter().map(|&id| vocabulary.bytes(id).len()).sum();
+        if bytes > SPELLINGS_BYTES_MAX {
+            return Err(TokenizerError::inconsistent("more than 4 MiB of special tokens"));
+        }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(ids.iter().map(|&id| vocabulary.bytes(id)))
