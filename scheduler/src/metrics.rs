@@ -23,7 +23,9 @@ impl SchedulerMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let agents = metrics.gauge("agents", "Nodes on the list, by standing.", &["state"]);
         let changes = metrics.counter("agent_changes_total", "Changes of nodes.", &["change"]);
-        Standing::ALL.iter().for_each(|state| agents.with_label_values(&[state.as_str()]).set(0));
+        for state in Standing::ALL {
+            agents.with_label_values(&[state.as_str()]).set(0);
+        }
         for change in Change::ALL {
             changes.with_label_values(&[change.as_str()]);
         }
@@ -42,7 +44,8 @@ impl SchedulerMetrics {
     pub(crate) fn show(&self, swept: &Swept) {
         for state in Standing::ALL {
             let count = swept.snapshot.nodes.iter().filter(|node| node.standing == state).count();
-            self.agents.with_label_values(&[state.as_str()]).set(count as i64);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.agents.with_label_values(&[state.as_str()]).set(count);
         }
         for (_, change) in &swept.changes {
             self.changes.with_label_values(&[change.as_str()]).inc();

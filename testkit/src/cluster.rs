@@ -131,7 +131,8 @@ impl TestCluster {
             clock: Arc::clone(&self.clock),
             metrics: SchedulerMetrics::new(&self.metrics),
         };
-        self.scope.spawn("scheduler", scheduler::run(config, context, self.scope.child()));
+        let scheduler = scheduler::run(config, context, self.scope.child());
+        self.scope.spawn("scheduler", async { scheduler.await.expect("it may run") });
     }
 
     async fn start_node(&self, number: usize, spec: NodeSpec) {
@@ -147,12 +148,14 @@ impl TestCluster {
                 let config = DeviceAgentConfig { name, slots, ..DeviceAgentConfig::default() };
                 let metrics = DeviceMetrics::new(&self.metrics);
                 let context = DeviceAgentContext { node, context, metrics };
-                self.scope.spawn("device", device_agent::run(config, context, scope));
+                let device = device_agent::run(config, context, scope);
+                self.scope.spawn("device", async { device.await.expect("it may link") });
             }
             NodeKind::Worker => {
                 let context = WorkerContext { node, context };
                 let config = WorkerConfig { name, slots };
-                self.scope.spawn("worker", worker::run(config, context, scope));
+                let worker = worker::run(config, context, scope);
+                self.scope.spawn("worker", async { worker.await.expect("it may link") });
             }
         }
     }

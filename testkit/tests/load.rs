@@ -91,14 +91,14 @@ async fn a_request_goes_to_the_worker_while_the_device_is_busy_and_the_answer_sa
     eventually("the probe has ended", async || device.running() == 0).await;
     let placed = async |body| {
         let response = cluster.client.post("/v1/completions", &body).await;
-        let header = |name| response.headers()[name].to_str().expect("text").to_owned();
+        let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
         (header("x-firmament-placement"), header("x-firmament-reason"), response)
     };
     let (placement, reason, held) = placed(body(1, 2000)).await;
-    assert!(placement.contains("device"), "{placement}");
+    assert!(placement.starts_with("device/"), "{placement}");
     assert_eq!(reason, "device_preferred");
     let (placement, reason, _) = placed(body(2, 3)).await;
-    assert!(placement.contains("worker"), "{placement}");
+    assert!(placement.starts_with("worker/"), "{placement}");
     assert_eq!(reason, "device_busy");
     drop(held);
     cluster.stop().await;

@@ -94,7 +94,9 @@ impl Change {
 /// be gone, none is: they stay suspect until some are heard again or they make up at most half.
 pub fn sweep(roster: &Roster, present: &[NodePresence], now: Duration, limits: &Limits) -> Swept {
     let mut seen = roster.0.clone();
-    present.iter().for_each(|presence| hear(&mut seen, presence, now));
+    for presence in present {
+        hear(&mut seen, presence, now);
+    }
     let linked: BTreeSet<&NodeId> = present.iter().map(|presence| &presence.id).collect();
     let left: BTreeSet<NodeId> = seen
         .iter()

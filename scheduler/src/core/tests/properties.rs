@@ -44,7 +44,7 @@ prop_compose! {
     ) -> PlaceRequest {
         let adapters = bytes.map(|bytes| adapter("a", bytes)).into_iter().collect();
         let exclude = tried.map(|id| format!("node-{id}").as_str().into()).into_iter().collect();
-        PlaceRequest { adapters, exclude, wants, prompt_tokens, ..request() }
+        PlaceRequest { adapters, prompt_tokens, wants, exclude, ..request() }
     }
 }
 
