@@ -37,8 +37,8 @@ mod tests {
     use super::super::{Execute, FromNode, Hello, PROTOCOL, Refusal, ToNode, Versions, Welcome};
     use super::*;
     use crate::{
-        Constraint, ErrorCode, Event, GenerateWork, NodeCapabilities, NodeId, NodeKind, NodeLoad,
-        Prompt, RequestId, Sampling, TenantId, TokenLogprob, Usage, Work, WorkError,
+        Constraint, EmbedWork, ErrorCode, Event, GenerateWork, NodeCapabilities, NodeId, NodeKind,
+        NodeLoad, Prompt, RequestId, Sampling, TenantId, TokenLogprob, Usage, Work, WorkError,
     };
 
     fn execute() -> Execute {
@@ -135,11 +135,17 @@ mod tests {
         let FromNode::Hello(hello) = hello else { panic!("it is a hello: {hello:?}") };
         assert_eq!(hello.protocol, Versions { min: 1, max: 9 });
 
-        let mut earlier = serde_json::to_value(execute()).expect("it serialises");
-        let fields = earlier.as_object_mut().expect("it is an object");
-        fields.remove("traceparent").expect("it was there");
-        let filled = decode::<Execute>(&encode(&earlier)).expect("a gap has a default");
-        assert_eq!(filled, execute());
+        let earlier = json!({
+            "stream": 5,
+            "request_id": "req-1",
+            "deadline_ms": 60_000,
+            "work": { "embed": { "inputs": [{ "text": "a" }], "tenant": "local" } },
+        });
+        let filled = decode::<Execute>(&encode(&earlier)).expect("gaps have defaults");
+        let inputs = vec![Prompt::Text("a".to_owned())];
+        let tenant = TenantId::from("local");
+        let work = Work::Embed(EmbedWork { inputs, adapters: Vec::new(), tenant });
+        assert_eq!(filled, Execute { work, ..execute() });
     }
 
     #[test]

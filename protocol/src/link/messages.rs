@@ -72,11 +72,43 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The code as text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::UnknownNode => "unknown_node",
+            Self::Revoked => "revoked",
+            Self::BadProof => "bad_proof",
+            Self::WrongKind => "wrong_kind",
+            Self::Fenced => "fenced",
+            Self::Full => "full",
+            Self::Malformed => "malformed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The code as a sentence.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Protocol => "node and gateway speak no common version of the link protocol",
+            Self::UnknownNode => "the node is not enrolled here",
+            Self::Revoked => "the node was revoked",
+            Self::BadProof => "the signature is not this node's",
+            Self::WrongKind => "the node enrolled as another kind",
+            Self::Fenced => "a later session of this node took over; is its key in use twice?",
+            Self::Full => "the gateway has no room for more nodes",
+            Self::Malformed => "the node sent something that is not understood",
+            Self::Unavailable => "the gateway cannot take nodes now",
+        }
+    }
+
     /// Whether dialling again can help without anybody's doing.
     pub const fn retryable(self) -> bool {
         match self {
-            Self::Fenced | Self::Full | Self::Malformed | Self::Unavailable => true,
-            Self::Protocol
+            Self::Full | Self::Malformed | Self::Unavailable => true,
+            // Two holders of one key would take turns fencing each other for ever.
+            Self::Fenced
+            | Self::Protocol
             | Self::UnknownNode
             | Self::Revoked
             | Self::BadProof

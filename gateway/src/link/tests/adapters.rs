@@ -1,0 +1,130 @@
+//! Adapters for nodes: fetched over the session, kept on disk, loaded once.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use protocol::{
+    AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Digest, ErrorCode, FirmwareId,
+    GenerateWork, GenerationId,
+};
+use reqwest::StatusCode;
+use store::registry::{AdapterKey, Firmware, GenerationKey, NewGeneration};
+
+use super::mock::{FIRMWARE, generate};
+use super::rig::{Rig, all, now, tenant, url};
+
+/// Registers an adapter of these weights and keeps its files.
+async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> GenerationId {
+    let id = FirmwareId(Digest::of(firmware.as_bytes()));
+    let record = Firmware {
+        id,
+        name: "mock".to_owned(),
+        version: "1".to_owned(),
+        manifest: firmware.to_owned(),
+        created_at: now(),
+    };
+    rig.registry.put_firmware(&record).await.unwrap();
+    let mut files = Vec::new();
+    let parts = [
+        (AdapterFileRole::Config, "adapter_config.json", &b"{}"[..]),
+        (AdapterFileRole::Weights, "adapter_model.safetensors", weights),
+    ];
+    for (role, path, bytes) in parts {
+        let sha256 = rig.blobs.put(Bytes::from_static(bytes)).await.unwrap();
+        let size_bytes = bytes.len() as u64;
+        files.push(AdapterFile { role, path: path.to_owned(), sha256, size_bytes });
+    }
+    let tokenizer = Digest::of(b"tokenizer");
+    let manifest =
+        AdapterManifest { schema: AdapterManifest::SCHEMA, firmware: id, tokenizer, files };
+    let key = AdapterKey { tenant: tenant(), name: "sentiment".parse().unwrap() };
+    let new = NewGeneration {
+        key: GenerationKey { adapter: key, id: manifest.id() },
+        firmware: id,
+        manifest: String::from_utf8(manifest.canonical()).unwrap(),
+        files: manifest.files.clone(),
+    };
+    rig.registry.add_generation(&new, now()).await.unwrap();
+    manifest.id()
+}
+
+fn with(generation: GenerationId) -> GenerateWork {
+    let adapters = vec![AdapterUse { generation, scale: 1.0 }];
+    GenerateWork { adapters, ..generate("count 0") }
+}
+
+#[tokio::test]
+async fn an_adapter_is_fetched_once_and_loaded_once_for_many_requests() {
+    let rig = Rig::start().await;
+    let generation = adapter(&rig, FIRMWARE, b"the weights").await;
+    let mut config = rig.device("phone").await;
+    config.slots = 8;
+    let node = rig.linked(config).await;
+    let answers = join_all(
+        (0..8).map(async |_| all(rig.execute(&node.id, with(generation)).await.unwrap()).await),
+    );
+    for events in answers.await {
+        assert!(events.iter().all(Result::is_ok), "{events:?}");
+    }
+    assert_eq!(*node.engine.loaded.lock(), [b"the weights".to_vec()]);
+}
+
+#[tokio::test]
+async fn an_evicted_adapter_comes_back_from_disk_and_a_rotten_file_from_the_gateway() {
+    let rig = Rig::start().await;
+    let generation = adapter(&rig, FIRMWARE, b"the weights").await;
+    let config = rig.device("phone").await;
+    let cached = config.data_dir.join("adapters").join(Digest::of(b"the weights").to_string());
+    let node = rig.linked(config).await;
+    all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+
+    rig.blobs.delete(&Digest::of(b"the weights")).await.unwrap();
+    node.engine.evict_all();
+    let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+    assert!(events.iter().all(Result::is_ok), "the disk has it: {events:?}");
+
+    rig.blobs.put(Bytes::from_static(b"the weights")).await.unwrap();
+    std::fs::write(&cached, b"the weightz").unwrap();
+    node.engine.evict_all();
+    let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+    assert!(events.iter().all(Result::is_ok), "it is fetched again: {events:?}");
+    assert_eq!(*node.engine.loaded.lock(), [b"the weights"; 3].map(|bytes| bytes.to_vec()));
+    let rotten = "firmament_node_adapter_cache_rotten_total{kind=\"device\"} 1";
+    assert!(rig.metrics.encode().contains(rotten));
+}
+
+#[tokio::test]
+async fn an_adapter_that_cannot_be_had_fails_its_request_by_name() {
+    let rig = Rig::start().await;
+    let node = rig.linked(rig.device("phone").await).await;
+    let code = async |generation| {
+        let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+        events[0].as_ref().unwrap_err().code
+    };
+    let unknown = GenerationId(Digest::of(b"nothing"));
+    assert_eq!(code(unknown).await, ErrorCode::AdapterUnavailable);
+
+    let foreign = adapter(&rig, "name = \"another\"\n", b"weights").await;
+    assert_eq!(code(foreign).await, ErrorCode::AdapterBaseMismatch);
+    assert!(node.engine.loaded.lock().is_empty());
+}
+
+#[tokio::test]
+async fn manifests_and_blobs_open_to_a_live_session_only() {
+    let rig = Rig::start().await;
+    let generation = adapter(&rig, FIRMWARE, b"the weights").await;
+    let node = rig.linked(rig.device("phone").await).await;
+    let client = reqwest::Client::new();
+    let paths =
+        [format!("generations/{generation}"), format!("blobs/{}", Digest::of(b"the weights"))];
+    for path in paths {
+        let address = url(rig.address).join(&format!("/v1/nodes/{path}")).unwrap();
+        let bare = client.get(address.clone()).send().await.unwrap();
+        assert_eq!(bare.status(), StatusCode::UNAUTHORIZED);
+        for token in
+            [format!("{}.{}", node.id, "0".repeat(32)), node.id.to_string(), ".".to_owned()]
+        {
+            let guessed = client.get(address.clone()).bearer_auth(token).send().await.unwrap();
+            assert_eq!(guessed.status(), StatusCode::UNAUTHORIZED);
+        }
+    }
+}

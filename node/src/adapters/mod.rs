@@ -1,0 +1,226 @@
+//! Adapters from the gateway to the engine: fetched once, kept on disk, loaded once at a time.
+//! Owns: the disk cache and who waits for whom. Never: what an adapter's bytes mean (the engine's).
+
+mod cache;
+mod download;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use protocol::{
+    AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, ErrorCode, GenerationId, WorkError,
+};
+use tokio::sync::Semaphore;
+
+use crate::metrics::NodeMetrics;
+use crate::runs::{AdapterFiles, Runs};
+use crate::{NodeConfig, NodeError};
+
+use cache::{Cache, Found, Pinned};
+pub(crate) use download::Session;
+use download::keep;
+
+/// Adapters that load at once; more wait. Loading is CPU heavy and must not starve decoding.
+const LOADS_MAX: usize = 2;
+/// Longest `adapter_config.json`.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// One node's adapters.
+pub(crate) struct Adapters {
+    engine: Arc<dyn Runs>,
+    cache: Cache,
+    bytes_max: u64,
+    loads: Semaphore,
+    flights: Mutex<HashMap<GenerationId, Arc<tokio::sync::Mutex<()>>>>,
+    metrics: Arc<NodeMetrics>,
+}
+
+impl Adapters {
+    /// Opens the disk cache.
+    pub(crate) fn open(
+        config: &NodeConfig,
+        engine: Arc<dyn Runs>,
+        metrics: Arc<NodeMetrics>,
+    ) -> Result<Self, NodeError> {
+        let directory: PathBuf = config.data_dir.join("adapters");
+        let cache = Cache::open(&directory, config.adapter_cache_bytes)
+            .map_err(NodeError::disk(&directory))?;
+        Ok(Self {
+            engine,
+            cache,
+            bytes_max: config.adapter_bytes_max,
+            loads: Semaphore::new(LOADS_MAX),
+            flights: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// Makes a generation resident, fetching what is not on disk. Callers of the same generation
+    /// wait for one load.
+    pub(crate) async fn ensure(
+        &self,
+        generation: GenerationId,
+        session: &Session,
+    ) -> Result<(), WorkError> {
+        if self.engine.is_resident(generation) {
+            return Ok(());
+        }
+        let flight = self.flight(generation);
+        let _turn = flight.turn.lock().await;
+        if self.engine.is_resident(generation) {
+            return Ok(());
+        }
+        let (manifest, fetched) = self.manifest(generation, session).await?;
+        self.load(&manifest, session, fetched).await.map(drop)
+    }
+
+    /// Loads an adapter and shows that it changes the output.
+    pub(crate) async fn prove(
+        &self,
+        manifest: &AdapterManifest,
+        session: &Session,
+    ) -> Result<AdapterProof, WorkError> {
+        let flight = self.flight(manifest.id());
+        let _turn = flight.turn.lock().await;
+        self.load(manifest, session, false).await
+    }
+
+    async fn load(
+        &self,
+        manifest: &AdapterManifest,
+        session: &Session,
+        fetched: bool,
+    ) -> Result<AdapterProof, WorkError> {
+        if manifest.firmware != self.engine.firmware().id {
+            let message = "the adapter belongs to another firmware";
+            return Err(WorkError::new(ErrorCode::AdapterBaseMismatch, message));
+        }
+        let started = Instant::now();
+        let (config, config_fetched) =
+            self.file(manifest, AdapterFileRole::Config, CONFIG_BYTES_MAX, session).await?;
+        let (weights, weights_fetched) =
+            self.file(manifest, AdapterFileRole::Weights, self.bytes_max, session).await?;
+        let fetched = fetched || config_fetched || weights_fetched;
+        let source = if fetched { "network" } else { "disk" };
+        self.metrics.adapter_fetch(source, started.elapsed());
+        self.metrics.adapter_cache(self.cache.bytes());
+        let _permit = self.loads.acquire().await.expect("this semaphore is never closed");
+        let started = Instant::now();
+        let proof = self.into_engine(manifest.clone(), config, weights).await?;
+        self.metrics.adapter_load(source, started.elapsed());
+        Ok(proof)
+    }
+
+    /// Hands the files over on a blocking thread; they stay on disk until the engine has read them.
+    async fn into_engine(
+        &self,
+        manifest: AdapterManifest,
+        config: Pinned,
+        weights: Pinned,
+    ) -> Result<AdapterProof, WorkError> {
+        let engine = Arc::clone(&self.engine);
+        let load = move || {
+            let config = std::fs::read(config.path())
+                .map_err(|_| unavailable("the adapter cache cannot be read"))?;
+            let files = AdapterFiles { config, weights: weights.path() };
+            engine.load_adapter(&manifest, files)
+        };
+        tokio::task::spawn_blocking(load).await.unwrap_or_else(|_| {
+            Err(WorkError::new(ErrorCode::Internal, "loading the adapter broke off"))
+        })
+    }
+
+    /// The manifest from disk or gateway, and whether it was the gateway.
+    async fn manifest(
+        &self,
+        generation: GenerationId,
+        session: &Session,
+    ) -> Result<(AdapterManifest, bool), WorkError> {
+        if let Some(pinned) = self.cached(generation.0).await? {
+            let known = std::fs::read(pinned.path()).ok();
+            if let Some(manifest) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                return Ok((manifest, false));
+            }
+        }
+        let manifest = session.manifest(generation).await?;
+        let bytes = manifest.canonical();
+        let staged = self.cache.stage(generation.0, bytes.len() as u64).and_then(|mut staged| {
+            staged.write(&bytes)?;
+            Ok(staged)
+        });
+        keep(staged.map_err(|_| unavailable("the adapter cache has no room"))?).await?;
+        Ok((manifest, true))
+    }
+
+    /// One of a manifest's files on disk, and whether it had to be fetched.
+    async fn file(
+        &self,
+        manifest: &AdapterManifest,
+        role: AdapterFileRole,
+        bytes_max: u64,
+        session: &Session,
+    ) -> Result<(Pinned, bool), WorkError> {
+        let file: &AdapterFile = manifest.file(role).ok_or_else(|| {
+            WorkError::new(ErrorCode::InvalidLoraAdapter, "the adapter lacks its config or weights")
+        })?;
+        if file.size_bytes > bytes_max {
+            let message = format!("`{}` is longer than {bytes_max} bytes", file.path);
+            return Err(WorkError::new(ErrorCode::LoraByteLimitExceeded, message));
+        }
+        if let Some(pinned) = self.cached(file.sha256).await? {
+            return Ok((pinned, false));
+        }
+        let staged = self
+            .cache
+            .stage(file.sha256, file.size_bytes)
+            .map_err(|_| unavailable("the adapter cache has no room"))?;
+        Ok((session.blob(file.sha256, file.size_bytes, staged).await?, true))
+    }
+
+    /// A cached file, verified; a rotten one is counted and as good as absent.
+    async fn cached(&self, digest: protocol::Digest) -> Result<Option<Pinned>, WorkError> {
+        let cache = self.cache.clone();
+        let found = tokio::task::spawn_blocking(move || cache.get(digest))
+            .await
+            .expect("looking a file up does not panic")
+            .map_err(|_| unavailable("the adapter cache cannot be read"))?;
+        match found {
+            Found::Here(pinned) => Ok(Some(pinned)),
+            Found::Absent => Ok(None),
+            Found::Rotten => {
+                self.metrics.adapter_rotten();
+                tracing::warn!(blob.digest = %digest, "cached file {} was rotten", digest.short());
+                Ok(None)
+            }
+        }
+    }
+
+    fn flight(&self, generation: GenerationId) -> Flight<'_> {
+        let mut flights = self.flights.lock();
+        let turn = Arc::clone(flights.entry(generation).or_default());
+        Flight { adapters: self, generation, turn }
+    }
+}
+
+/// A place in the line for one generation; the last one out takes the line away.
+struct Flight<'a> {
+    adapters: &'a Adapters,
+    generation: GenerationId,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut flights = self.adapters.flights.lock();
+        if Arc::strong_count(&self.turn) <= 2 {
+            flights.remove(&self.generation); // only the map and this one hold it
+        }
+    }
+}
+
+fn unavailable(message: impl Into<String>) -> WorkError {
+    WorkError::new(ErrorCode::AdapterUnavailable, message)
+}

@@ -1,0 +1,126 @@
+//! Everything that a node can fail at.
+
+use std::io;
+use std::path::PathBuf;
+
+use protocol::NodeId;
+use protocol::frame::FrameError;
+use protocol::link::{CodecError, Refusal};
+use tokio_tungstenite::tungstenite;
+
+/// Why a node cannot start or its link ended.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant says it, with these fields")]
+pub enum NodeError {
+    #[error("gateway address `{0}` is neither http nor https")]
+    Address(String),
+    #[error("the HTTP client cannot be made")]
+    Client { source: reqwest::Error },
+    #[error("`{}` cannot be read or written", .path.display())]
+    Disk { path: PathBuf, source: io::Error },
+    #[error("`{}` is no node key; remove it to enrol as a new node", .0.display())]
+    Key(PathBuf),
+    #[error("`{}` can be read by others; set its mode to 0600", .0.display())]
+    KeyExposed(PathBuf),
+
+    #[error("node `{0}` is not enrolled and has no join token")]
+    NotEnrolled(NodeId),
+    #[error("the gateway refused the enrolment: {message} ({code})")]
+    EnrolRefused { code: String, message: String, retryable: bool },
+    #[error("the gateway calls this node `{0}`, which is not the hash of its key")]
+    WrongId(NodeId),
+
+    #[error("the gateway cannot be reached")]
+    Unreachable { source: reqwest::Error },
+    #[error("the gateway answered the link request with status {0}")]
+    NoUpgrade(u16),
+    #[error("the gateway's answer is no WebSocket handshake")]
+    Handshake,
+    #[error("the gateway did not answer in time")]
+    Silent,
+    #[error("the gateway refused the link: {message}")]
+    Refused { code: Refusal, message: String },
+    #[error("the gateway spoke out of turn")]
+    OutOfTurn,
+    #[error("the link broke")]
+    Socket { source: tungstenite::Error },
+    #[error("the link was closed")]
+    Closed,
+    #[error("the gateway sent a bad frame")]
+    Frame { source: FrameError },
+    #[error("the gateway sent a message that is not understood")]
+    Message { source: CodecError },
+}
+
+impl NodeError {
+    /// A stable code that operators may match on.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "gateway_address",
+            Self::Client { .. } => "http_client",
+            Self::Disk { .. } => "node_disk",
+            Self::Key(_) => "node_key_invalid",
+            Self::KeyExposed(_) => "node_key_exposed",
+            Self::NotEnrolled(_) => "not_enrolled",
+            Self::EnrolRefused { .. } => "enrolment_refused",
+            Self::WrongId(_) => "node_id_mismatch",
+            Self::Unreachable { .. } => "gateway_unreachable",
+            Self::NoUpgrade(_) | Self::Handshake => "link_handshake",
+            Self::Silent => "gateway_silent",
+            Self::Refused { .. } => "link_refused",
+            Self::OutOfTurn | Self::Frame { .. } | Self::Message { .. } => "link_protocol",
+            Self::Socket { .. } | Self::Closed => "link_lost",
+        }
+    }
+
+    /// Whether dialling again can help without anybody's doing.
+    pub const fn retryable(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => code.retryable(),
+            Self::EnrolRefused { retryable, .. } => *retryable,
+            Self::Unreachable { .. }
+            | Self::NoUpgrade(_)
+            | Self::Handshake
+            | Self::Silent
+            | Self::OutOfTurn
+            | Self::Socket { .. }
+            | Self::Closed
+            | Self::Frame { .. }
+            | Self::Message { .. } => true,
+            Self::Address(_)
+            | Self::Client { .. }
+            | Self::Disk { .. }
+            | Self::Key(_)
+            | Self::KeyExposed(_)
+            | Self::NotEnrolled(_)
+            | Self::WrongId(_) => false,
+        }
+    }
+
+    pub(crate) fn disk(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Disk { path: path.to_owned(), source }
+    }
+}
+
+impl From<FrameError> for NodeError {
+    fn from(source: FrameError) -> Self {
+        Self::Frame { source }
+    }
+}
+
+impl From<CodecError> for NodeError {
+    fn from(source: CodecError) -> Self {
+        Self::Message { source }
+    }
+}
+
+impl From<tungstenite::Error> for NodeError {
+    fn from(source: tungstenite::Error) -> Self {
+        match source {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+                Self::Closed
+            }
+            source => Self::Socket { source },
+        }
+    }
+}

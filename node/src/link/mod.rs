@@ -1,0 +1,223 @@
+//! The node's link: dialled, proved, kept up, dialled again when it breaks.
+//! Owns: the socket and the heartbeat. Never: what the work on it means.
+
+mod backoff;
+mod dial;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::SplitStream;
+use protocol::frame::Assembler;
+use protocol::link::{FromNode, Hello, JoinToken, PROTOCOL, Refusal, ToNode, Welcome, decode};
+use protocol::{NodeCapabilities, NodeId};
+use telemetry::Scope;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::adapters::Session;
+use crate::enroll::enrol;
+use crate::http::Gateway;
+use crate::metrics::NodeMetrics;
+use crate::work::{Executor, LinkWork};
+use crate::{Identity, NodeConfig, NodeError};
+
+use dial::{Linked, Socket};
+
+/// A gateway pings every 5 s; one that says nothing for this long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long the last words may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
+/// A link that lived this long was a good one: the next wait is short again.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+/// Everything that a link needs and that outlives it.
+pub(crate) struct Links {
+    pub(crate) config: NodeConfig,
+    pub(crate) identity: Identity,
+    pub(crate) gateway: Gateway,
+    pub(crate) capabilities: NodeCapabilities,
+    pub(crate) executor: Arc<Executor>,
+    pub(crate) metrics: Arc<NodeMetrics>,
+}
+
+impl Links {
+    /// Keeps a link until `scope` is cancelled or the gateway asks the node to leave.
+    ///
+    /// # Errors
+    /// Only what dialling again cannot mend.
+    pub(crate) async fn keep(&self, scope: &Scope) -> Result<(), NodeError> {
+        let mut attempt = 0;
+        loop {
+            let started = Instant::now();
+            let ended = self.link_once(scope).await;
+            self.metrics.linked(false);
+            let error = match ended {
+                Ok(()) => return Ok(()),
+                Err(error) if !error.retryable() => return Err(error),
+                Err(error) => error,
+            };
+            if started.elapsed() >= GOOD_AFTER {
+                attempt = 0;
+            }
+            let wait = backoff::wait(attempt, rand::random());
+            attempt = attempt.saturating_add(1);
+            report(self.identity.node(), &error, wait);
+            tokio::select! {
+                () = scope.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => self.metrics.reconnect(),
+            }
+        }
+    }
+
+    async fn link_once(&self, scope: &Scope) -> Result<(), NodeError> {
+        let linked = tokio::select! {
+            () = scope.cancelled() => return Ok(()),
+            linked = self.dial() => linked?,
+        };
+        let epoch = linked.welcome.epoch;
+        tracing::info!(
+            node.id = %self.identity.node(),
+            link.epoch = epoch,
+            "linked to the gateway in session {epoch}"
+        );
+        self.metrics.linked(true);
+        self.serve(linked, scope).await
+    }
+
+    /// Links; a node that is not known spends its join token and tries once more.
+    async fn dial(&self) -> Result<Linked, NodeError> {
+        match self.dial_once().await {
+            Err(NodeError::Refused { code: Refusal::UnknownNode, .. }) => {
+                self.enrol(self.config.join_token.as_ref()).await?;
+                self.dial_once().await
+            }
+            dialled => dialled,
+        }
+    }
+
+    async fn dial_once(&self) -> Result<Linked, NodeError> {
+        let hello = Hello {
+            node: self.identity.node().clone(),
+            protocol: PROTOCOL,
+            capabilities: self.capabilities.clone(),
+        };
+        dial::dial(&self.gateway, &self.identity, hello).await
+    }
+
+    async fn enrol(&self, token: Option<&JoinToken>) -> Result<(), NodeError> {
+        let node = self.identity.node();
+        let token = token.ok_or_else(|| NodeError::NotEnrolled(node.clone()))?;
+        enrol(&self.gateway, &self.identity, &self.config, token, rand::random()).await?;
+        tracing::info!(node.id = %node, join_token.id = token.id(), "enrolled as node {node}");
+        Ok(())
+    }
+
+    /// Serves one link to its end. `Ok` means that the node has drained and left.
+    async fn serve(&self, linked: Linked, scope: &Scope) -> Result<(), NodeError> {
+        let Linked { socket, assembler, welcome } = linked;
+        let (sink, stream) = socket.split();
+        let (out, queue) = mpsc::channel(writer::QUEUE_MAX);
+        // It does not watch the scope: it must still send what is said while the node drains.
+        let writer = writer::write(sink, queue);
+        let mut written = self.executor.scope().spawn("link-writer", writer);
+        let Welcome { session_token, heartbeat_every_ms, .. } = welcome;
+        let session = Session { gateway: self.gateway.clone(), token: session_token };
+        let work = LinkWork::new(Arc::clone(&self.executor), session, out.clone());
+        let reader = Reader { stream, assembler };
+        let beat = Duration::from_millis(u64::from(heartbeat_every_ms.max(10)));
+        let talk = self.talk(reader, &out, &work, beat, scope);
+        tokio::select! {
+            left = talk => left?,
+            broke = &mut written => {
+                return Err(broke.ok().and_then(Result::err).unwrap_or(NodeError::Closed));
+            }
+        }
+        let _ = out.send(FromNode::Goodbye).await;
+        drop((work, out)); // the writer ends when nobody can say more
+        let _ = tokio::time::timeout(FAREWELL_MAX, written).await;
+        Ok(())
+    }
+
+    /// Reads, beats and drains. `Ok` once the node was told to leave and nothing runs any more.
+    async fn talk(
+        &self,
+        mut reader: Reader,
+        out: &mpsc::Sender<FromNode>,
+        work: &LinkWork,
+        heartbeat_every: Duration,
+        scope: &Scope,
+    ) -> Result<(), NodeError> {
+        let mut beat = tokio::time::interval(heartbeat_every);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut leave_by = None;
+        loop {
+            let draining = leave_by.is_some();
+            let leave_at = leave_by.unwrap_or_else(Instant::now);
+            let drain = tokio::select! {
+                () = scope.cancelled(), if !draining => true,
+                () = self.executor.idle(), if draining => return Ok(()),
+                () = tokio::time::sleep_until(leave_at), if draining => return Ok(()),
+                _ = beat.tick() => {
+                    let load = self.executor.load();
+                    out.send(FromNode::Heartbeat { load }).await.map_err(|_| NodeError::Closed)?;
+                    false
+                }
+                message = reader.next() => match message? {
+                    ToNode::Execute(execute) => {
+                        work.execute(*execute).await;
+                        false
+                    }
+                    ToNode::Cancel { stream } => {
+                        work.cancel(stream);
+                        false
+                    }
+                    ToNode::Drain => true,
+                    ToNode::Refused { code, message } => {
+                        return Err(NodeError::Refused { code, message });
+                    }
+                    ToNode::Challenge { .. } | ToNode::Welcome(_) => {
+                        return Err(NodeError::OutOfTurn);
+                    }
+                },
+            };
+            if drain && leave_by.is_none() {
+                self.executor.drain();
+                leave_by = Some(Instant::now() + self.config.drain_max);
+                beat.reset_immediately(); // the gateway shall know at once
+            }
+        }
+    }
+}
+
+/// Messages from the gateway.
+struct Reader {
+    stream: SplitStream<Socket>,
+    assembler: Assembler,
+}
+
+impl Reader {
+    /// The next message. Cancel safe: what was read is in the assembler or returned.
+    async fn next(&mut self) -> Result<ToNode, NodeError> {
+        loop {
+            let got = tokio::time::timeout(SILENCE_MAX, self.stream.next()).await;
+            let frame = dial::next_frame(got.map_err(|_| NodeError::Silent)?)?;
+            let Some(frame) = frame else { continue };
+            if let Some(message) = self.assembler.accept(&frame)? {
+                return Ok(decode(&message.bytes)?);
+            }
+        }
+    }
+}
+
+fn report(node: &NodeId, error: &NodeError, wait: Duration) {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(
+        node.id = %node,
+        error.code = error.code(),
+        error.cause = cause,
+        "no link: {error}; dialling again in {wait:.1?}"
+    );
+}

@@ -1,0 +1,308 @@
+//! Work from a link on the engine: slots, deadlines, adapters, cancellation.
+//! Owns: who may run and when it ends. Never: sockets, what the work means.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use protocol::link::{Execute, FromNode};
+use protocol::{ErrorCode, Event, GenerationId, NodeLoad, Usage, Work, WorkError};
+use telemetry::Scope;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::adapters::{Adapters, Session};
+use crate::capabilities::Vitals;
+use crate::metrics::{NodeMetrics, Outcome};
+use crate::runs::{Events, Runs};
+
+/// How often adapters are made resident again when others push them out before the work begins.
+const RESIDENCY_ATTEMPTS: usize = 3;
+/// Longest life of one piece of work, whatever its sender says.
+const DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Adapters that a heartbeat names.
+const RESIDENT_SHOWN_MAX: usize = 256;
+
+/// Runs a node's work; it outlives the links that bring it.
+pub(crate) struct Executor {
+    engine: Arc<dyn Runs>,
+    adapters: Adapters,
+    slots: Arc<Semaphore>,
+    slots_total: u32,
+    draining: AtomicBool,
+    /// Works that are not over until their last event is on its way.
+    works: TaskTracker,
+    metrics: Arc<NodeMetrics>,
+    scope: Scope,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        engine: Arc<dyn Runs>,
+        adapters: Adapters,
+        slots: u32,
+        metrics: Arc<NodeMetrics>,
+        scope: Scope,
+    ) -> Self {
+        metrics.slots(slots);
+        Self {
+            engine,
+            adapters,
+            slots: Arc::new(Semaphore::new(slots as usize)),
+            slots_total: slots,
+            draining: AtomicBool::new(false),
+            works: TaskTracker::new(),
+            metrics,
+            scope,
+        }
+    }
+
+    /// Owns the tasks that outlive a link or drain it.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Takes no more work; what runs goes on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.works.close();
+    }
+
+    /// Ends when the node drains and nothing runs any more.
+    pub(crate) async fn idle(&self) {
+        self.works.wait().await;
+    }
+
+    /// How the node is doing.
+    pub(crate) fn load(&self) -> NodeLoad {
+        let (stats, vitals) = (self.engine.stats(), Vitals::read());
+        self.metrics.engine(&stats);
+        NodeLoad {
+            running: self.running(),
+            queued_tokens: stats.queued_tokens,
+            kv_used_ratio: stats.kv_used_ratio,
+            resident: stats.resident.into_iter().take(RESIDENT_SHOWN_MAX).collect(),
+            resident_bytes: stats.resident_bytes,
+            prefill_tokens_per_second: stats.prefill_tokens_per_second,
+            decode_tokens_per_second: stats.decode_tokens_per_second,
+            battery_ratio: vitals.battery_ratio,
+            temperature_celsius: vitals.temperature_celsius,
+            draining: self.draining.load(Ordering::Relaxed) || !self.engine.accepts(),
+        }
+    }
+
+    fn running(&self) -> u32 {
+        self.slots_total - self.slots.available_permits() as u32
+    }
+
+    fn admit(self: &Arc<Self>) -> Result<Slot, WorkError> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(WorkError::new(ErrorCode::Draining, "the node is shutting down"));
+        }
+        if !self.engine.accepts() {
+            return Err(WorkError::new(ErrorCode::Busy, "the node takes no new work for now"));
+        }
+        let permit = Arc::clone(&self.slots).try_acquire_owned();
+        let permit = permit
+            .map_err(|_| WorkError::new(ErrorCode::Busy, "all slots of the node are in use"))?;
+        self.metrics.started();
+        Ok(Slot { permit: Some(permit), executor: Arc::clone(self) })
+    }
+
+    /// Makes the work's adapters resident and begins it.
+    async fn begin(&self, work: Work, session: &Session) -> Result<Events, WorkError> {
+        let generations = generations(&work);
+        for _ in 1..RESIDENCY_ATTEMPTS {
+            self.ensure(&generations, session).await?;
+            match self.engine.submit(work.clone()) {
+                Err(error) if error.code == ErrorCode::AdapterUnavailable => {}
+                begun => return begun,
+            }
+        }
+        self.ensure(&generations, session).await?;
+        self.engine.submit(work)
+    }
+
+    async fn ensure(
+        &self,
+        generations: &[GenerationId],
+        session: &Session,
+    ) -> Result<(), WorkError> {
+        for generation in generations {
+            self.adapters.ensure(*generation, session).await?;
+        }
+        Ok(())
+    }
+}
+
+fn generations(work: &Work) -> Vec<GenerationId> {
+    let adapters = match work {
+        Work::Generate(work) => &work.adapters[..],
+        Work::Embed(work) => &work.adapters[..],
+        Work::Prove(_) => &[],
+    };
+    adapters.iter().map(|adapter| adapter.generation).collect()
+}
+
+/// A place among those that run.
+struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
+    executor: Arc<Executor>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        drop(self.permit.take()); // before anybody is told that there is room
+        self.executor.metrics.ended();
+    }
+}
+
+/// The work of one link; dropping it stops all of it.
+pub(crate) struct LinkWork {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    executor: Arc<Executor>,
+    session: Session,
+    out: mpsc::Sender<FromNode>,
+    streams: Mutex<HashMap<u64, CancellationToken>>,
+    all: CancellationToken,
+}
+
+impl LinkWork {
+    pub(crate) fn new(
+        executor: Arc<Executor>,
+        session: Session,
+        out: mpsc::Sender<FromNode>,
+    ) -> Self {
+        let (streams, all) = (Mutex::default(), CancellationToken::new());
+        Self { shared: Arc::new(Shared { executor, session, out, streams, all }) }
+    }
+
+    /// Begins a stream; its answers, or why it cannot run, go to the link.
+    pub(crate) async fn execute(&self, execute: Execute) {
+        let Execute { stream, request_id, deadline_ms, traceparent, work } = execute;
+        let deadline = Duration::from_millis(deadline_ms).min(DEADLINE_MAX);
+        let slot = self.shared.executor.admit();
+        let admitted = slot.and_then(|slot| Ok((self.shared.open(stream)?, slot)));
+        let (open, slot) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return self.refuse(stream, error).await,
+        };
+        let span = tracing::info_span!("work", stream, request.id = %request_id, traceparent);
+        let run = self.shared.executor.works.track_future(run(open, slot, deadline, work));
+        self.shared.executor.scope.spawn("work", tracing::Instrument::instrument(run, span));
+    }
+
+    /// Stops a stream at once; one that is over is no error.
+    pub(crate) fn cancel(&self, stream: u64) {
+        if let Some(token) = self.shared.streams.lock().get(&stream) {
+            token.cancel();
+        }
+    }
+
+    async fn refuse(&self, stream: u64, error: WorkError) {
+        self.shared.executor.metrics.outcome(Outcome::Refused);
+        self.shared.say(FromNode::Failed { stream, error }).await;
+    }
+}
+
+impl Drop for LinkWork {
+    fn drop(&mut self) {
+        self.shared.all.cancel();
+    }
+}
+
+impl Shared {
+    fn open(self: &Arc<Self>, stream: u64) -> Result<Open, WorkError> {
+        let mut streams = self.streams.lock();
+        if stream == 0 || streams.contains_key(&stream) {
+            let message = "the stream's number is in use";
+            return Err(WorkError::new(ErrorCode::Internal, message));
+        }
+        let token = self.all.child_token();
+        streams.insert(stream, token.clone());
+        Ok(Open { stream, token, shared: Arc::clone(self), told: false })
+    }
+
+    /// A link that is gone takes its work with it, so there is nobody to tell.
+    async fn say(&self, message: FromNode) {
+        let _ = self.out.send(message).await;
+    }
+}
+
+/// A stream that was begun. However it ends, its number is free and its caller is told.
+struct Open {
+    stream: u64,
+    token: CancellationToken,
+    shared: Arc<Shared>,
+    told: bool,
+}
+
+impl Open {
+    fn close(mut self) {
+        self.told = true;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.streams.lock().remove(&self.stream);
+        if !self.told {
+            let error = WorkError::new(ErrorCode::Internal, "the work broke off");
+            let _ = self.shared.out.try_send(FromNode::Failed { stream: self.stream, error });
+        }
+    }
+}
+
+async fn run(open: Open, slot: Slot, deadline: Duration, work: Work) {
+    let shared = Arc::clone(&open.shared);
+    let (stream, token) = (open.stream, open.token.clone());
+    let answered = tokio::select! {
+        biased;
+        () = token.cancelled() => None,
+        answered = tokio::time::timeout(deadline, answer(&shared, stream, work)) => Some(answered),
+    };
+    // The slot is free before the caller can know that the work is over, and ask for more.
+    drop(slot);
+    open.close();
+    let (outcome, last) = match answered {
+        None => return shared.executor.metrics.outcome(Outcome::Cancelled),
+        Some(Ok(Ok(usage))) => {
+            (Outcome::Done, FromNode::Event { stream, event: Event::Done(usage) })
+        }
+        Some(Ok(Err(error))) => (Outcome::Failed, FromNode::Failed { stream, error }),
+        Some(Err(_)) => {
+            let error = WorkError::new(ErrorCode::DeadlineExceeded, "the deadline passed");
+            (Outcome::Failed, FromNode::Failed { stream, error })
+        }
+    };
+    shared.executor.metrics.outcome(outcome);
+    tokio::select! {
+        () = token.cancelled() => {}
+        () = shared.say(last) => {}
+    }
+}
+
+/// Sends every event but the last, which is returned.
+async fn answer(shared: &Shared, stream: u64, work: Work) -> Result<Usage, WorkError> {
+    let Shared { executor, session, .. } = shared;
+    if let Work::Prove(work) = work {
+        let proof = executor.adapters.prove(&work.manifest, session).await?;
+        shared.say(FromNode::Event { stream, event: Event::Proved(proof) }).await;
+        return Ok(Usage::default());
+    }
+    let mut events = executor.begin(work, session).await?;
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::Done(usage) => return Ok(usage),
+            event => shared.say(FromNode::Event { stream, event }).await,
+        }
+    }
+    Err(WorkError::new(ErrorCode::Internal, "the engine broke off"))
+}
