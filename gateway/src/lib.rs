@@ -1,1 +1,31 @@
-//! placeholder
+//! The REST API for apps and operators, and the door through which nodes come in.
+//! Owns: HTTP, access, limits, streams, the nodes' links; it alone turns errors into public answers.
+//! Never: models, placement decisions (a library call), argv and environment.
+
+mod access;
+mod app;
+mod config;
+mod core;
+mod dispatch;
+mod error;
+mod http;
+pub mod link;
+mod listen;
+mod metrics;
+mod models;
+mod probe;
+mod publish;
+mod reply;
+mod routes;
+mod service;
+#[cfg(test)]
+mod tests;
+mod valid;
+
+pub use access::{ApiToken, LOCAL_TENANT, Right};
+pub use app::GatewayContext;
+pub use config::GatewayConfig;
+pub use error::ApiError;
+pub use link::LinkConfig;
+pub use metrics::GatewayMetrics;
+pub use service::{Gateway, GatewayError, run};

@@ -1,0 +1,13 @@
+//! Who calls, what they may do, and how much of it.
+//! Owns: API keys, scopes, the keyless caller on this machine, tenants' limits. Never: TLS, nodes' keys
+//! (the link has its own door).
+
+mod authorise;
+mod caller;
+mod key;
+mod limits;
+
+pub use authorise::{Need, guard};
+pub use caller::{Caller, LOCAL_TENANT, Right};
+pub use key::ApiToken;
+pub use limits::{Limits, Permit};

@@ -1,0 +1,124 @@
+//! What every route works with.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use protocol::FirmwareId;
+use serde_json::Value;
+use store::registry::AuditEvent;
+use store::{Blobs, LiveState, Registry};
+use telemetry::{Clock, Metrics, Scope};
+use time::OffsetDateTime;
+
+use crate::access::{Caller, Limits};
+use crate::config::GatewayConfig;
+use crate::dispatch::{Nodes, Placements};
+use crate::metrics::GatewayMetrics;
+
+/// What the gateway is given by the process that runs it.
+#[derive(Clone)]
+pub struct GatewayContext {
+    /// The record.
+    pub registry: Arc<dyn Registry>,
+    /// Files by digest.
+    pub blobs: Blobs,
+    /// What is shared now.
+    pub live: Arc<dyn LiveState>,
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The program's version.
+    pub version: String,
+    /// What the model `default` means; without it, the firmware that most nodes have loaded.
+    pub firmware: Option<FirmwareId>,
+}
+
+/// Shared by all routes; a clone is the same.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// What [`App`] shares.
+pub struct Inner {
+    /// Settings.
+    pub config: GatewayConfig,
+    /// The record.
+    pub registry: Arc<dyn Registry>,
+    /// Files by digest.
+    pub blobs: Blobs,
+    /// What is shared now.
+    pub live: Arc<dyn LiveState>,
+    /// The process's metrics, for `/metrics`.
+    pub process_metrics: Arc<Metrics>,
+    /// The gateway's own.
+    pub metrics: Arc<GatewayMetrics>,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The program's version.
+    pub version: String,
+    /// What the model `default` means, if that is settled.
+    pub firmware: Option<FirmwareId>,
+    /// Where requests run.
+    pub placements: Arc<Placements>,
+    /// Who carries them there.
+    pub nodes: Arc<dyn Nodes>,
+    /// Tenants' limits.
+    pub limits: Arc<Limits>,
+    /// Tasks that outlive a request.
+    pub scope: Scope,
+    /// A node has generated a token for this gateway.
+    pub proved: AtomicBool,
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(
+        config: GatewayConfig,
+        context: &GatewayContext,
+        nodes: Arc<dyn Nodes>,
+        scope: Scope,
+    ) -> Self {
+        let GatewayContext { registry, blobs, live, metrics, clock, version, firmware } =
+            context.clone();
+        let limits = Limits::new(&config, Arc::clone(&live), Arc::clone(&clock), scope.clone());
+        Self(Arc::new(Inner {
+            config,
+            registry,
+            blobs,
+            live,
+            metrics: GatewayMetrics::new(&metrics),
+            process_metrics: metrics,
+            clock,
+            version,
+            firmware,
+            placements: Arc::default(),
+            nodes,
+            limits,
+            scope,
+            proved: AtomicBool::new(false),
+        }))
+    }
+
+    /// Wall time.
+    pub fn now(&self) -> OffsetDateTime {
+        self.clock.now().into()
+    }
+
+    /// Enters a deed in the audit log. The deed is done: if the log fails, that is logged instead.
+    pub async fn audit(&self, caller: &Caller, action: &str, object: String, detail: Value) {
+        let (tenant, actor, at) = (caller.tenant.clone(), caller.actor(), self.now());
+        let event = AuditEvent { tenant, actor, action: action.to_owned(), object, detail, at };
+        if let Err(error) = self.registry.record(&event).await {
+            tracing::error!(error.message = %error, "audit entry lost: {error}");
+        }
+    }
+}

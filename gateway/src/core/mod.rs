@@ -1,0 +1,10 @@
+//! The gateway's decisions, as functions of their arguments.
+//! Owns: how a model is named, which origin may call, what a request costs. Never: I/O, clocks, randomness.
+
+mod cost;
+mod model_name;
+mod origin;
+
+pub use cost::Cost;
+pub use model_name::{AdapterPick, ModelName};
+pub use origin::{check_host, check_origin};

@@ -1,0 +1,12 @@
+//! Work on its way to a node and its events on their way back.
+//! Owns: the routing snapshot as this gateway sees it, requests in flight, one retry, the numbers of
+//! each request. Never: the choice itself (that is [`scheduler::core::place`]), the link.
+
+mod meter;
+mod nodes;
+mod placements;
+mod run;
+
+pub use nodes::{Events, ExecuteContext, Nodes};
+pub use placements::{Lease, Placements};
+pub use run::{Run, Task, run};

@@ -1,0 +1,148 @@
+//! One request's way: lease a node, send, wait for the first event, try one other node if that fails.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use protocol::{ErrorCode, Event, NodeKind, Placement, Work, WorkError};
+use scheduler::core::{PlaceError, PlaceRequest};
+use tokio::time::{Instant, timeout_at};
+
+use super::meter::Meter;
+use super::{Events, ExecuteContext, Lease};
+use crate::access::{Caller, Permit};
+use crate::app::App;
+use crate::core::Cost;
+use crate::error::ApiError;
+use crate::http::RequestContext;
+use crate::models::ResolvedModel;
+
+/// How many nodes are tried before the first event; after it, none.
+const ATTEMPTS_MAX: usize = 2;
+
+/// What shall be run.
+pub struct Task<'a> {
+    /// For whom.
+    pub caller: &'a Caller,
+    /// On what.
+    pub model: &'a ResolvedModel,
+    /// What.
+    pub work: Work,
+    /// What it may cost.
+    pub cost: Cost,
+    /// Which request.
+    pub context: &'a RequestContext,
+    /// The kind of node that the caller asked for.
+    pub wants: Option<NodeKind>,
+    /// The tenant's permission, held until the last event.
+    pub permit: Option<Arc<Permit>>,
+}
+
+/// Work that a node has begun.
+pub struct Run {
+    /// Where, and why.
+    pub placement: Placement,
+    /// What it answers; the first event is there already. The last one is [`Event::Done`] or an error.
+    pub events: Events,
+}
+
+/// Has a node begin the work.
+///
+/// # Errors
+/// [`ApiError::Place`] if no node can take it in time; [`ApiError::Work`] with what the last node said.
+pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
+    let deadline = Instant::now() + app.config.request_timeout;
+    let mut request = PlaceRequest {
+        tenant: task.caller.tenant.clone(),
+        firmware: task.model.firmware,
+        adapters: task.model.needs.clone(),
+        prompt_tokens: task.cost.prompt_tokens,
+        wants: task.wants,
+        exclude: Vec::new(),
+    };
+    let tokens = u64::from(task.cost.total());
+    let mut last_error = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let placed = app.placements.lease(&request, tokens, app.config.placement_wait).await;
+        let lease = match placed {
+            Ok(lease) => lease,
+            Err(error) => return Err(last_error.unwrap_or_else(|| unplaced(app, error))),
+        };
+        let node = lease.decision.placement.node.clone();
+        match begin(app, &task, lease, deadline).await {
+            Ok(run) => return Ok(run),
+            Err(error) if error.code.retryable() => {
+                let code = error.code.as_str();
+                tracing::warn!(node.id = %node, error.code = code, "node {node} did not begin: {code}");
+                app.metrics.retries.with_label_values(&[code]).inc();
+                request.exclude.push(node);
+                last_error = Some(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(last_error.expect("the loop ends early unless an attempt failed"))
+}
+
+fn unplaced(app: &App, error: PlaceError) -> ApiError {
+    app.metrics.denied(error);
+    error.into()
+}
+
+async fn begin(
+    app: &App,
+    task: &Task<'_>,
+    lease: Lease,
+    deadline: Instant,
+) -> Result<Run, WorkError> {
+    let placement = lease.decision.placement.clone();
+    let context = ExecuteContext {
+        request_id: task.context.id.clone(),
+        deadline: deadline.saturating_duration_since(Instant::now()),
+        traceparent: Some(task.context.trace.to_string()),
+    };
+    let sent = app.nodes.execute(&placement.node, task.work.clone(), context);
+    let events = timeout_at(deadline, sent).await.map_err(|_| too_late())??;
+    let meter = Meter::new(app, task, &placement);
+    let mut running =
+        Running { events, deadline, meter, permit: task.permit.clone(), lease: Some(lease) };
+    let first = running.next().await?;
+    app.metrics.placed(&placement);
+    let over = matches!(first, Event::Done(_) | Event::Proved(_));
+    let rest = stream::unfold((!over).then_some(running), |running| async {
+        let mut running = running?;
+        let event = running.next().await;
+        let over = matches!(event, Err(_) | Ok(Event::Done(_)));
+        Some((event, (!over).then_some(running)))
+    });
+    Ok(Run { placement, events: stream::iter([Ok(first)]).chain(rest).boxed() })
+}
+
+/// A request in flight. Dropping it cancels the work and frees the node's slot and the tenant's.
+struct Running {
+    events: Events,
+    deadline: Instant,
+    meter: Meter,
+    permit: Option<Arc<Permit>>,
+    lease: Option<Lease>,
+}
+
+impl Running {
+    async fn next(&mut self) -> Result<Event, WorkError> {
+        let next = timeout_at(self.deadline, self.events.next()).await.map_err(|_| too_late())?;
+        let event = next.unwrap_or_else(|| {
+            Err(WorkError::new(ErrorCode::NodeLost, "the node was lost before it had finished"))
+        })?;
+        self.meter.see(&event);
+        if let Event::Done(usage) = &event {
+            self.lease = None;
+            if let Some(permit) = &self.permit {
+                permit.spent(*usage);
+            }
+        }
+        Ok(event)
+    }
+}
+
+fn too_late() -> WorkError {
+    WorkError::new(ErrorCode::DeadlineExceeded, "the request took longer than this server allows")
+}

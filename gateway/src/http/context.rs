@@ -1,0 +1,72 @@
+//! What is known of a request from its head.
+
+use std::num::{NonZeroU64, NonZeroU128};
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::request::Parts;
+use protocol::{NodeKind, RequestId};
+use telemetry::TraceParent;
+use uuid::Uuid;
+
+use crate::error::ApiError;
+
+/// Longest request id that is taken from a caller.
+const ID_BYTES_MAX: usize = 128;
+
+/// Put into each request by [`super::observe`].
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The caller's id, or one of ours.
+    pub id: RequestId,
+    /// Where the request stands in its trace.
+    pub trace: TraceParent,
+    /// When its head was read.
+    pub started: Instant,
+}
+
+impl RequestContext {
+    /// Reads `x-request-id` and `traceparent`, or makes them.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let usable = |id: &&str| {
+            (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let id = text("x-request-id").filter(usable).map(RequestId::from);
+        let span = rand::random::<NonZeroU64>();
+        let parent = text("traceparent").and_then(TraceParent::parse);
+        let trace = parent.map_or_else(
+            || TraceParent::root(rand::random::<NonZeroU128>(), span),
+            |parent| parent.child(span),
+        );
+        let id = id.unwrap_or_else(|| RequestId(Uuid::now_v7().to_string()));
+        Self { id, trace, started: Instant::now() }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let context = parts.extensions.get::<Self>().cloned();
+        context.ok_or(ApiError::Internal("a request came past the observer"))
+    }
+}
+
+/// `x-firmament-placement: device|worker`: the kind of node that the caller asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct PlacementWish(pub Option<NodeKind>);
+
+impl<S: Sync> FromRequestParts<S> for PlacementWish {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        const NAME: &str = "x-firmament-placement";
+        let Some(value) = parts.headers.get(NAME) else { return Ok(Self(None)) };
+        let kinds = [NodeKind::Device, NodeKind::Worker];
+        let kind = kinds.into_iter().find(|kind| value.as_bytes() == kind.as_str().as_bytes());
+        let wrong = || ApiError::invalid(NAME, "the header is `device` or `worker`");
+        kind.map(|kind| Self(Some(kind))).ok_or_else(wrong)
+    }
+}

@@ -1,0 +1,170 @@
+//! JSON bodies, paths and queries, with errors that name the field at fault.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use futures_util::StreamExt as _;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::error::{ApiError, cut};
+
+/// Longest JSON body.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// A JSON body of at most 4 MiB, nested at most 128 deep.
+pub struct ApiJson<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        check_type(request.headers())?;
+        let body = read(request.into_body(), app.config.stall_timeout).await?;
+        parse(&body).map(Self)
+    }
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    // Asking for this type also means that a browser asks first before another site's page sends it.
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::UnsupportedMedia("send `content-type: application/json`".to_owned()))
+}
+
+/// The whole body; its sender may pause for `stall`.
+async fn read(body: Body, stall: Duration) -> Result<Bytes, ApiError> {
+    let mut pieces = body.into_data_stream();
+    let mut whole = Vec::new();
+    loop {
+        let piece = tokio::time::timeout(stall, pieces.next()).await;
+        match piece.map_err(|_| ApiError::BodyTimeout)? {
+            None => return Ok(whole.into()),
+            Some(Err(_)) => return Err(ApiError::BodyTimeout),
+            Some(Ok(piece)) if whole.len() + piece.len() > BODY_BYTES_MAX => {
+                return Err(ApiError::BodyTooLarge { limit_bytes: BODY_BYTES_MAX as u64 });
+            }
+            Some(Ok(piece)) => whole.extend_from_slice(&piece),
+        }
+    }
+}
+
+/// Reads `body`, all of it.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        // A syntax error has a place but no field that is to blame.
+        let param = (error.is_data() && path != ".").then_some(path);
+        let param = missing_field(&error).or(param);
+        ApiError::Invalid { param, code: "invalid_request", message: cut_long(&error.to_string()) }
+    })?;
+    json.end().map_err(|_| ApiError::Invalid {
+        param: None,
+        code: "invalid_request",
+        message: "there is something after the JSON value".to_owned(),
+    })?;
+    Ok(value)
+}
+
+/// The field that serde says is missing: its path is that of the object around it.
+fn missing_field(error: &serde_json::Error) -> Option<String> {
+    let text = error.to_string();
+    let name = text.strip_prefix("missing field `")?.split('`').next()?;
+    Some(name.to_owned())
+}
+
+fn cut_long(text: &str) -> String {
+    const LENGTH_MAX: usize = 400;
+    if text.len() <= LENGTH_MAX { text.to_owned() } else { cut(text) }
+}
+
+/// Path parameters; ones that cannot be read are 404.
+pub struct ApiPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for ApiPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let path = Path::<T>::from_request_parts(parts, app).await;
+        path.map(|Path(value)| Self(value)).map_err(|_: PathRejection| ApiError::NotFound {
+            param: None,
+            code: "not_found",
+            message: "there is nothing of this name".to_owned(),
+        })
+    }
+}
+
+/// Query parameters.
+pub struct ApiQuery<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, app).await;
+        query.map(|Query(value)| Self(value)).map_err(|error: QueryRejection| ApiError::Invalid {
+            param: None,
+            code: "invalid_request",
+            message: cut_long(&error.body_text()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::openai::ChatRequest;
+
+    use super::*;
+
+    fn refused(body: &str) -> (Option<String>, String) {
+        match parse::<ChatRequest>(body.as_bytes()) {
+            Err(ApiError::Invalid { param, message, .. }) => (param, message),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let param = |body: &str| refused(body).0.unwrap_or_default();
+        assert_eq!(param(r#"{"model":"m","messages":[],"temprature":1}"#), "temprature");
+        assert_eq!(param(r#"{"model":"m","messages":[],"temperature":"NaN"}"#), "temperature");
+        assert_eq!(param(r#"{"model":"m","messages":[{"role":"x"}]}"#), "messages[0].role");
+        assert_eq!(param(r#"{"model":"m"}"#), "messages");
+        assert_eq!(param(r#"{"messages":[]}"#), "model");
+        assert_eq!(param(r#"{"model":"m","messages":[],"n":-1}"#), "n");
+        assert_eq!(
+            param(r#"{"model":"m","messages":[],"max_tokens":2147483648000}"#),
+            "max_tokens"
+        );
+        assert_eq!(
+            param(
+                r#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":1}]}]}"#
+            ),
+            "messages[0].content[0]"
+        );
+    }
+
+    #[test]
+    fn broken_json_has_no_field_to_blame_and_deep_json_does_not_crash() {
+        assert_eq!(refused("{").0, None);
+        assert_eq!(refused(r#"{"model":"m","messages":[]} x"#).0, None);
+        let deep = format!(r#"{{"model":"m","messages":[],"user":{}}}"#, "[".repeat(10_000));
+        assert!(refused(&deep).1.contains("recursion limit"));
+    }
+
+    #[test]
+    fn a_long_wrong_value_is_not_sent_back_whole() {
+        let body = format!(r#"{{"model":"m","messages":[],"n":"{}"}}"#, "x".repeat(100_000));
+        assert!(refused(&body).1.len() < 500);
+    }
+}

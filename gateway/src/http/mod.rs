@@ -1,0 +1,14 @@
+//! What every request and reply has: an id, a trace, a peer, a JSON body, an access log line.
+//! Owns: reading bodies and headers, counting. Never: what a route does.
+
+mod context;
+mod json;
+mod observe;
+mod page;
+mod peer;
+
+pub use context::{PlacementWish, RequestContext};
+pub use json::{ApiJson, ApiPath, ApiQuery};
+pub use observe::observe;
+pub use page::PageQuery;
+pub use peer::{Peer, is_loopback};

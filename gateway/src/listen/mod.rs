@@ -1,0 +1,165 @@
+//! The accept loop. It is our own because `axum::serve` gives hyper no timer, and without one a head
+//! that never ends holds its connection for ever.
+//! Owns: connections, their caps and deadlines, draining. Never: what a request means.
+
+mod admission;
+mod stall;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use telemetry::Scope;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tower::ServiceExt as _;
+
+use crate::app::App;
+use crate::config::GatewayConfig;
+use crate::http::Peer;
+use admission::Connections;
+use stall::StallGuard;
+
+const HEADER_BYTES_MAX: usize = 64 << 10;
+const HEADERS_MAX: usize = 100;
+const H2_STREAMS_MAX: u32 = 256;
+const H2_PING_EVERY: Duration = Duration::from_secs(20);
+/// Pause after the system refused to accept, mostly for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `scope` is cancelled; then takes no more and lets what runs end within the drain time.
+pub async fn serve(
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    app: &App,
+    scope: &Scope,
+) {
+    let connections = Arc::new(Connections::new(&app.config, Arc::clone(&app.metrics)));
+    let running = Scope::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = scope.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(error.message = %error, "accept failed: {error}");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = connections.enter(peer.ip()) else { continue };
+        let (router, config, ending) = (router.clone(), app.config.clone(), running.clone());
+        let peer = Peer { address: peer, listener: address };
+        running.spawn("connection", async move {
+            connection(stream, peer, router, &config, &ending).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let left = running.shutdown(app.config.drain_timeout).await.len();
+    if left > 0 {
+        tracing::warn!(connections = left, "{left} connections did not end in time");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    config: &GatewayConfig,
+    scope: &Scope,
+) {
+    let _ = stream.set_nodelay(true);
+    let began = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&began);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        noted.store(true, Ordering::Relaxed);
+        answer(router.clone(), request, peer)
+    });
+    let io = TokioIo::new(StallGuard::new(stream, config.stall_timeout));
+    let builder = builder(config, scope);
+    let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
+    // hyper's own timer starts once it knows which HTTP is spoken: this one covers what comes before.
+    let mut patience = pin!(sleep(config.header_timeout));
+    let (mut waits, mut draining) = (true, false);
+    loop {
+        tokio::select! {
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error.message = %error, "connection ended: {error}");
+                }
+                return;
+            }
+            () = patience.as_mut(), if waits => {
+                if !began.load(Ordering::Relaxed) {
+                    return;
+                }
+                waits = false;
+            }
+            () = scope.cancelled(), if !draining => {
+                served.as_mut().graceful_shutdown();
+                draining = true;
+            }
+            () = drained(config.drain_timeout), if draining => return,
+        }
+    }
+}
+
+async fn drained(timeout: Duration) {
+    sleep(timeout).await;
+}
+
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Response<Body>, Infallible> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    router.oneshot(request).await
+}
+
+fn builder(config: &GatewayConfig, scope: &Scope) -> Builder<ScopeExecutor> {
+    let mut builder = Builder::new(ScopeExecutor(scope.clone()));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .keep_alive_interval(H2_PING_EVERY)
+        .keep_alive_timeout(config.stall_timeout);
+    builder
+}
+
+/// Runs HTTP/2 streams as tasks of the connection's scope.
+#[derive(Clone)]
+struct ScopeExecutor(Scope);
+
+impl<F> hyper::rt::Executor<F> for ScopeExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn("http2-stream", future);
+    }
+}

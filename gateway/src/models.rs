@@ -1,0 +1,251 @@
+//! What a model's name means for a caller: a firmware, and generations of adapters.
+//!
+//! A firmware's name comes first, then the caller's own adapters, then shared ones. Nothing falls back
+//! to the base: an adapter that is not there is 404.
+
+use protocol::{
+    AdapterName, AdapterUse, ErrorCode, FirmwareId, FirmwareInfo, GenerationId, TenantId, WorkError,
+};
+use scheduler::core::AdapterNeed;
+use store::registry::{Generation, GenerationState, PageRequest};
+
+use crate::app::App;
+use crate::core::{AdapterPick, ModelName};
+use crate::error::ApiError;
+use crate::metrics::BASE_LABEL;
+use crate::valid::ModelSpec;
+
+/// A model that was found.
+#[derive(Debug, Clone)]
+pub struct ResolvedModel {
+    /// As the caller wrote it.
+    pub written: String,
+    /// The firmware that runs.
+    pub firmware: FirmwareId,
+    /// The adapters that run on it.
+    pub adapters: Vec<AdapterUse>,
+    /// The same, as placement wants them.
+    pub needs: Vec<AdapterNeed>,
+    /// The adapters' names, for metrics.
+    pub label: String,
+}
+
+/// A firmware that callers may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFirmware {
+    /// Its id.
+    pub id: FirmwareId,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Unix seconds; 0 if only a node knows it.
+    pub created: i64,
+    /// As nodes told; none while no node has it.
+    pub context_length: Option<u32>,
+}
+
+impl ResolvedModel {
+    /// `fp_<12 digits>`: replies name the firmware so.
+    pub fn fingerprint(&self) -> String {
+        format!("fp_{}", self.firmware.0.short())
+    }
+
+    /// The generations that run, for the reply's header.
+    pub fn generations(&self) -> String {
+        let ids = self.adapters.iter().map(|adapter| adapter.generation.to_string());
+        ids.collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Finds what `spec` means for `tenant`.
+///
+/// # Errors
+/// 404 `model_not_found`; 400 `adapter_base_mismatch`; 409 `lora_runtime_unavailable` for an adapter
+/// that exists and does not serve; 503 while there is no firmware at all.
+pub async fn resolve(
+    app: &App,
+    tenant: &TenantId,
+    spec: &ModelSpec,
+) -> Result<ResolvedModel, ApiError> {
+    let firmwares = firmwares(app).await?;
+    let mut picks = spec.adapters.clone();
+    let base = match meaning(&spec.name, &firmwares)? {
+        ModelName::Default => None,
+        ModelName::Plain(name) => {
+            Some(by_name(app, &firmwares, &name).expect("it was found before"))
+        }
+        ModelName::Adapter { base, pick } => {
+            if !picks.is_empty() {
+                return Err(ModelSpec::twice());
+            }
+            picks.push(pick);
+            let known = |name: String| {
+                let missing = || ApiError::no_model(&spec.written);
+                by_name(app, &firmwares, &name).ok_or_else(missing)
+            };
+            base.map(known).transpose()?
+        }
+    };
+    let mut found = Vec::with_capacity(picks.len());
+    for pick in picks {
+        found.push((find(app, tenant, &pick, &spec.written).await?, pick.scale));
+    }
+    let own = found.first().map(|(generation, _)| generation.firmware);
+    let firmware = match base.or(own) {
+        Some(firmware) => firmware,
+        None => {
+            default_firmware(app, &firmwares).ok_or(scheduler::core::PlaceError::FirmwareMissing)?
+        }
+    };
+    if found.iter().any(|(generation, _)| generation.firmware != firmware) {
+        let message = "the adapter was trained on another firmware than the one named";
+        return Err(WorkError::in_param(ErrorCode::AdapterBaseMismatch, "model", message).into());
+    }
+    Ok(resolved(spec, firmware, &found))
+}
+
+fn resolved(spec: &ModelSpec, firmware: FirmwareId, found: &[(Generation, f32)]) -> ResolvedModel {
+    let names: Vec<&str> = found.iter().map(|(g, _)| g.key.adapter.name.as_str()).collect();
+    let adapter = |(generation, scale): &(Generation, f32)| AdapterUse {
+        generation: generation.key.id,
+        scale: *scale,
+    };
+    ResolvedModel {
+        written: spec.written.clone(),
+        firmware,
+        adapters: found.iter().map(adapter).collect(),
+        needs: found.iter().map(|(generation, _)| need(generation)).collect(),
+        label: if names.is_empty() { BASE_LABEL.to_owned() } else { names.join("+") },
+    }
+}
+
+fn need(generation: &Generation) -> AdapterNeed {
+    let proof = generation.proof.as_ref();
+    let measured = proof.and_then(|proof| proof.get("resident_bytes")?.as_u64());
+    let on_disk = || generation.files.iter().map(|file| file.size_bytes).sum();
+    let resident_bytes = measured.unwrap_or_else(on_disk);
+    AdapterNeed { generation: generation.key.id, resident_bytes }
+}
+
+/// Settles a plain name: a firmware if there is one of that name, an adapter otherwise.
+fn meaning(name: &ModelName, firmwares: &[KnownFirmware]) -> Result<ModelName, ApiError> {
+    match name {
+        ModelName::Plain(plain) if !firmwares.iter().any(|known| known.name == *plain) => {
+            ModelName::as_adapter(plain)
+        }
+        other => Ok(other.clone()),
+    }
+}
+
+/// The firmware of this name: the default one if it is among them, else one that a node has, else the
+/// newest.
+pub fn by_name(app: &App, firmwares: &[KnownFirmware], name: &str) -> Option<FirmwareId> {
+    let preference = |known: &&KnownFirmware| {
+        (app.firmware == Some(known.id), known.context_length.is_some(), known.created)
+    };
+    let named = firmwares.iter().filter(|known| known.name == name);
+    named.max_by_key(preference).map(|known| known.id)
+}
+
+/// What the model `default` means.
+pub fn default_firmware(app: &App, firmwares: &[KnownFirmware]) -> Option<FirmwareId> {
+    app.firmware.or_else(|| {
+        let loaded = firmwares.iter().filter(|known| known.context_length.is_some());
+        loaded.max_by_key(|known| known.created).map(|known| known.id)
+    })
+}
+
+/// Every firmware that the registry or a node knows.
+pub async fn firmwares(app: &App) -> Result<Vec<KnownFirmware>, ApiError> {
+    let recorded = app.registry.firmwares(&PageRequest::longest()).await?;
+    let mut known: Vec<KnownFirmware> = recorded
+        .items
+        .into_iter()
+        .map(|firmware| KnownFirmware {
+            id: firmware.id,
+            name: firmware.name,
+            version: firmware.version,
+            created: firmware.created_at.unix_timestamp(),
+            context_length: None,
+        })
+        .collect();
+    let snapshot = app.placements.snapshot();
+    for info in snapshot.nodes.iter().flat_map(|node| &node.presence.capabilities.firmwares) {
+        match known.iter_mut().find(|known| known.id == info.id) {
+            Some(known) => known.context_length = Some(info.context_length),
+            None => known.push(KnownFirmware {
+                id: info.id,
+                name: info.name.clone(),
+                version: info.version.clone(),
+                created: 0,
+                context_length: Some(info.context_length),
+            }),
+        }
+    }
+    Ok(known)
+}
+
+async fn find(
+    app: &App,
+    tenant: &TenantId,
+    pick: &AdapterPick,
+    written: &str,
+) -> Result<Generation, ApiError> {
+    let found = match (&pick.name, pick.generation) {
+        (Some(name), None) => {
+            app.registry.resolve(tenant, name).await?.map(|(_, generation)| generation)
+        }
+        (Some(name), Some(id)) => named(app, tenant, name, id).await?,
+        (None, Some(id)) => unnamed(app, tenant, id).await?,
+        (None, None) => None,
+    };
+    let shown = pick.name.as_ref().map_or(written, AdapterName::as_str);
+    let generation = found.ok_or_else(|| ApiError::no_model(shown))?;
+    if generation.state == GenerationState::Serving {
+        return Ok(generation);
+    }
+    let message = format!("this generation is {} and does not answer requests", generation.state);
+    Err(ApiError::Conflict { code: "lora_runtime_unavailable", message })
+}
+
+/// One generation of the adapter that `name` is or, as an alias, leads to.
+async fn named(
+    app: &App,
+    tenant: &TenantId,
+    name: &AdapterName,
+    id: GenerationId,
+) -> Result<Option<Generation>, ApiError> {
+    if let Some(found) = app.registry.generation(tenant, name, &id).await? {
+        return Ok(Some(found));
+    }
+    let Some((alias, _)) = app.registry.resolve(tenant, name).await? else { return Ok(None) };
+    Ok(app.registry.generation(tenant, &alias.target.adapter.name, &id).await?)
+}
+
+/// A generation by its id alone, among the adapters that the tenant may use.
+async fn unnamed(
+    app: &App,
+    tenant: &TenantId,
+    id: GenerationId,
+) -> Result<Option<Generation>, ApiError> {
+    let mut page = Some(PageRequest::longest());
+    while let Some(request) = page {
+        let adapters = app.registry.adapters(tenant, &request).await?;
+        for adapter in &adapters.items {
+            let found = app.registry.generation(tenant, &adapter.key.name, &id).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        page = request.following(&adapters);
+    }
+    Ok(None)
+}
+
+/// What nodes say of a firmware that at least one of them has loaded.
+pub fn loaded(app: &App, firmware: FirmwareId) -> Option<FirmwareInfo> {
+    let snapshot = app.placements.snapshot();
+    let mut infos = snapshot.nodes.iter().flat_map(|node| &node.presence.capabilities.firmwares);
+    infos.find(|info| info.id == firmware).cloned()
+}

@@ -1,0 +1,43 @@
+//! Events from nodes as OpenAI's replies and chunks.
+//! Owns: shapes and their order. Never: where events come from, HTTP apart from `sse`.
+
+mod call;
+mod chat_chunks;
+mod chat_reply;
+mod completion_chunks;
+mod completion_reply;
+mod embedding;
+mod logprobs;
+mod sse;
+#[cfg(test)]
+mod tests;
+
+pub use chat_chunks::ChatChunks;
+pub use chat_reply::ChatReply;
+pub use completion_chunks::CompletionChunks;
+pub use completion_reply::CompletionReply;
+pub use embedding::EmbeddingReply;
+pub use sse::{StreamEnd, respond};
+
+use protocol::FinishReason;
+
+/// What every reply and chunk repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `chatcmpl-...` or `cmpl-...`.
+    pub id: String,
+    /// Unix seconds.
+    pub created: i64,
+    /// The model as the caller named it.
+    pub model: String,
+    /// The firmware that runs.
+    pub fingerprint: Option<String>,
+}
+
+const fn finish_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
+    }
+}

@@ -1,0 +1,69 @@
+//! Server-sent events: chunks, then `[DONE]`; or an error event, and then nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{HeaderName, HeaderValue};
+use protocol::WorkError;
+use serde::Serialize;
+
+use crate::error::ApiError;
+
+/// A comment is sent when nothing else was for this long, so that proxies keep the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How a stream ended, for whoever counts it. It travels as an extension of the response.
+#[derive(Debug, Clone, Default)]
+pub struct StreamEnd(Arc<AtomicBool>);
+
+impl StreamEnd {
+    /// Whether an error event ended it.
+    pub fn failed(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Streams what `chunks` yields; it is over when `chunks` ends, and failed at its first error.
+pub fn respond<T, S>(chunks: S) -> Response
+where
+    T: Serialize + Send + 'static,
+    S: Stream<Item = Result<Vec<T>, WorkError>> + Send + 'static,
+{
+    let end = StreamEnd::default();
+    let told = end.clone();
+    let events = stream::unfold(Some(chunks.boxed()), move |chunks| {
+        let told = told.clone();
+        async move {
+            let mut chunks = chunks?;
+            Some(match chunks.next().await {
+                Some(Ok(some)) => (some.iter().map(json_event).collect(), Some(chunks)),
+                Some(Err(error)) => {
+                    told.0.store(true, Ordering::Relaxed);
+                    (vec![error_event(error)], None)
+                }
+                None => (vec![SseEvent::default().data("[DONE]")], None),
+            })
+        }
+    });
+    let events = events.flat_map(|some: Vec<SseEvent>| stream::iter(some).map(Ok::<_, Infallible>));
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    let unbuffered =
+        [(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))];
+    (unbuffered, Extension(end), Sse::new(events).keep_alive(keep_alive)).into_response()
+}
+
+fn json_event<T: Serialize>(chunk: &T) -> SseEvent {
+    // serde_json escapes line breaks, so a chunk is always one `data` line.
+    let json = serde_json::to_string(chunk).expect("chunks are plain data");
+    SseEvent::default().data(json)
+}
+
+fn error_event(error: WorkError) -> SseEvent {
+    json_event(&ApiError::from(error).public_body()).event("error")
+}

@@ -1,0 +1,43 @@
+//! What chat, completions and embeddings share: the head of a reply and its headers.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use protocol::Placement;
+use uuid::Uuid;
+
+use crate::access::Permit;
+use crate::app::App;
+use crate::models::ResolvedModel;
+use crate::reply::Head;
+
+/// A new reply's head; `prefix` is `chatcmpl` or `cmpl`.
+pub(super) fn head(app: &App, prefix: &str, model: &ResolvedModel) -> Head {
+    Head {
+        id: format!("{prefix}-{}", Uuid::now_v7().simple()),
+        created: app.now().unix_timestamp(),
+        model: model.written.clone(),
+        fingerprint: Some(model.fingerprint()),
+    }
+}
+
+/// Adds where the request ran, why, on which generations, and what is left of the tenant's limits.
+pub(super) fn reply(
+    body: impl IntoResponse,
+    placement: &Placement,
+    model: &ResolvedModel,
+    permit: &Permit,
+) -> Response {
+    let mut headers = HeaderMap::new();
+    let mut add = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    add("x-firmament-placement", format!("{}/{}", placement.kind, placement.node));
+    add("x-firmament-reason", placement.reason.as_str().to_owned());
+    if !model.adapters.is_empty() {
+        add("x-firmament-adapter-generation", model.generations());
+    }
+    headers.extend(permit.headers().clone());
+    (headers, body).into_response()
+}

@@ -1,0 +1,87 @@
+//! The routes, a file per resource. Each is added behind a guard that states its need.
+//! Owns: paths and their description. Never: what a body may hold (`valid`), where work runs.
+
+mod adapters;
+mod aliases;
+mod chat;
+mod completions;
+mod docs;
+mod embeddings;
+mod fallback;
+mod health;
+mod inference;
+mod join_tokens;
+mod keys;
+mod lora;
+mod models;
+mod nodes;
+mod operations;
+mod upload;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::{Need, Right, guard};
+use crate::app::App;
+use crate::http::observe;
+
+/// Everything that the gateway answers; `links` are the routes that nodes call.
+pub fn router(app: &App, links: Option<Router>) -> Router {
+    let (described, description) = described(app).split_for_parts();
+    let json = Arc::<str>::from(description.to_json().expect("a description is plain data"));
+    let routes = docs::routes(described, &json).fallback(fallback::unknown_path);
+    let routes = routes.method_not_allowed_fallback(fallback::wrong_method);
+    let routes = match links {
+        Some(links) => routes.with_state(app.clone()).merge(links),
+        None => routes.with_state(app.clone()),
+    };
+    // Bodies have limits of their own where they are read.
+    let routes = routes.layer(DefaultBodyLimit::disable());
+    routes.layer(from_fn_with_state(app.clone(), observe))
+}
+
+/// The routes that `/openapi.json` describes.
+pub fn described(app: &App) -> OpenApiRouter<App> {
+    const INFERENCE: Need = Need::Right(Right::Inference);
+    const ADAPTERS: Need = Need::Right(Right::Adapters);
+    const ADMIN: Need = Need::Right(Right::Admin);
+    OpenApiRouter::with_openapi(docs::Description::openapi())
+        .routes(guard(app, INFERENCE, routes!(chat::create_chat_completion)))
+        .routes(guard(app, INFERENCE, routes!(completions::create_completion)))
+        .routes(guard(app, INFERENCE, routes!(embeddings::create_embedding)))
+        .routes(guard(app, Need::AnyRight, routes!(models::list_models)))
+        .routes(guard(app, Need::AnyRight, routes!(models::get_model)))
+        .routes(guard(app, Need::AnyRight, routes!(adapters::list_adapters)))
+        .routes(guard(app, ADAPTERS, routes!(upload::upload_adapter)))
+        .routes(guard(app, Need::AnyRight, routes!(adapters::get_adapter)))
+        .routes(guard(app, ADAPTERS, routes!(adapters::delete_adapter)))
+        .routes(guard(app, ADAPTERS, routes!(aliases::put_alias)))
+        .routes(guard(app, ADAPTERS, routes!(aliases::delete_alias)))
+        .routes(guard(app, ADMIN, routes!(lora::load_lora_adapter)))
+        .routes(guard(app, ADMIN, routes!(lora::unload_lora_adapter)))
+        .routes(guard(app, Need::AnyRight, routes!(lora::list_lora_adapters)))
+        .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
+        .routes(guard(app, ADMIN, routes!(nodes::get_node)))
+        .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))
+        .routes(guard(app, ADMIN, routes!(keys::create_key)))
+        .routes(guard(app, ADMIN, routes!(keys::list_keys)))
+        .routes(guard(app, ADMIN, routes!(keys::revoke_key)))
+        .routes(guard(app, ADMIN, routes!(join_tokens::create_join_token)))
+        .routes(guard(app, ADMIN, routes!(join_tokens::list_join_tokens)))
+        .routes(guard(app, ADMIN, routes!(join_tokens::revoke_join_token)))
+        .routes(guard(app, Need::Nothing, routes!(health::live)))
+        .routes(guard(app, Need::Nothing, routes!(health::ready)))
+        .routes(guard(app, Need::Nothing, routes!(health::startup)))
+        .routes(guard(app, Need::Nothing, routes!(health::health)))
+        .routes(guard(app, Need::Nothing, routes!(health::healthz)))
+        .routes(guard(app, Need::Nothing, routes!(health::readyz)))
+        .routes(guard(app, Need::Nothing, routes!(health::ping)))
+        .routes(guard(app, Need::Nothing, routes!(operations::version)))
+        .routes(guard(app, ADMIN, routes!(operations::metrics)))
+}

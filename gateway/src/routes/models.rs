@@ -1,0 +1,105 @@
+//! `/v1/models`
+
+use axum::Json;
+use axum::extract::State;
+use protocol::TenantId;
+use protocol::openai::{ErrorBody, ModelCard, ModelList};
+use store::registry::{Adapter, GenerationState, PageRequest};
+
+use crate::access::Caller;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::http::ApiPath;
+use crate::models::{self, KnownFirmware};
+use crate::valid::ModelSpec;
+
+/// Lists what the caller may name in `model`: `default`, firmwares, adapters.
+#[utoipa::path(
+    get, path = "/v1/models", tag = "models",
+    responses(
+        (status = 200, description = "The models", body = ModelList),
+        (status = "default", description = "An error", body = ErrorBody),
+    )
+)]
+pub async fn list_models(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<ModelList>, ApiError> {
+    let firmwares = models::firmwares(&app).await?;
+    let mut data = Vec::new();
+    if let Some(default) = models::default_firmware(&app, &firmwares) {
+        let known = firmwares.iter().find(|known| known.id == default);
+        data.extend(known.map(|known| ModelCard { id: "default".to_owned(), ..card(known) }));
+    }
+    data.extend(firmwares.iter().map(card));
+    let mut page = Some(PageRequest::longest());
+    while let Some(request) = page {
+        let adapters = app.registry.adapters(&caller.tenant, &request).await?;
+        for adapter in &adapters.items {
+            data.extend(adapter_card(&app, &caller.tenant, adapter, &firmwares).await?);
+        }
+        page = request.following(&adapters);
+    }
+    Ok(Json(ModelList { object: "list".to_owned(), data }))
+}
+
+/// One model, by any name that `model` takes.
+#[utoipa::path(
+    get, path = "/v1/models/{model}", tag = "models",
+    params(("model" = String, Path, description = "A model's name")),
+    responses(
+        (status = 200, description = "The model", body = ModelCard),
+        (status = "default", description = "An error", body = ErrorBody),
+    )
+)]
+pub async fn get_model(
+    State(app): State<App>,
+    caller: Caller,
+    ApiPath(name): ApiPath<String>,
+) -> Result<Json<ModelCard>, ApiError> {
+    let spec = ModelSpec::named(&name)?;
+    let model = models::resolve(&app, &caller.tenant, &spec).await?;
+    let firmwares = models::firmwares(&app).await?;
+    let known = firmwares.iter().find(|known| known.id == model.firmware);
+    let base = known.map(card).ok_or_else(|| ApiError::no_model(&name))?;
+    let Some(adapter) = model.adapters.first() else {
+        return Ok(Json(ModelCard { id: name, ..base }));
+    };
+    let (root, parent) = (Some(adapter.generation.to_string()), base.root.clone());
+    Ok(Json(ModelCard { id: name, owned_by: caller.tenant.to_string(), root, parent, ..base }))
+}
+
+fn card(known: &KnownFirmware) -> ModelCard {
+    ModelCard {
+        id: known.name.clone(),
+        object: "model".to_owned(),
+        created: known.created,
+        owned_by: "firmament".to_owned(),
+        root: Some(known.name.clone()),
+        parent: None,
+        max_model_len: known.context_length,
+    }
+}
+
+/// The card of an adapter whose own name leads to a generation that answers.
+async fn adapter_card(
+    app: &App,
+    tenant: &TenantId,
+    adapter: &Adapter,
+    firmwares: &[KnownFirmware],
+) -> Result<Option<ModelCard>, ApiError> {
+    let found = app.registry.resolve(tenant, &adapter.key.name).await?;
+    let serving = found.filter(|(_, generation)| generation.state == GenerationState::Serving);
+    Ok(serving.map(|(alias, generation)| {
+        let base = firmwares.iter().find(|known| known.id == generation.firmware);
+        ModelCard {
+            id: alias.name.to_string(),
+            object: "model".to_owned(),
+            created: generation.created_at.unix_timestamp(),
+            owned_by: adapter.key.tenant.to_string(),
+            root: Some(generation.key.id.to_string()),
+            parent: base.map(|known| known.name.clone()),
+            max_model_len: base.and_then(|known| known.context_length),
+        }
+    }))
+}

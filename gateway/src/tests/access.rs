@@ -1,0 +1,195 @@
+//! Who may call what, and how the keyless caller on this machine is told from a web page.
+
+use http::{Method, header};
+use serde_json::{Value, json};
+
+use super::rig::{Rig, bearer, from, request};
+use crate::routes;
+
+const METHODS: [(&str, Method); 4] = [
+    ("get", Method::GET),
+    ("post", Method::POST),
+    ("put", Method::PUT),
+    ("delete", Method::DELETE),
+];
+
+/// Every described operation with the scope that its description asks for; none means no key at all.
+fn operations(rig: &Rig) -> Vec<(Method, String, Option<Vec<String>>)> {
+    let description = routes::described(&rig.app).to_openapi();
+    let description: Value = serde_json::to_value(description).expect("plain data");
+    let mut found = Vec::new();
+    for (path, item) in description["paths"].as_object().expect("paths") {
+        for (name, method) in &METHODS {
+            let Some(operation) = item.get(*name) else { continue };
+            let needs = operation["security"].as_array().expect("each route states its need");
+            let key = needs[0].get("api_key").map(|scopes| {
+                let scopes = scopes.as_array().expect("scopes").iter();
+                scopes.map(|scope| scope.as_str().expect("text").to_owned()).collect()
+            });
+            found.push((method.clone(), path.clone(), key));
+        }
+    }
+    assert!(found.len() > 25, "the description is complete: {found:?}");
+    found
+}
+
+#[tokio::test]
+async fn every_route_lets_in_exactly_the_callers_that_its_description_names() {
+    let rig = Rig::start().await;
+    let keys = [
+        ("inference", rig.key("other", &["inference"]).await),
+        ("adapters", rig.key("other", &["adapters"]).await),
+        ("admin", rig.key("other", &["admin"]).await),
+        ("", rig.key("other", &[]).await),
+    ];
+    for (method, path, need) in operations(&rig) {
+        let ask = || {
+            let mut request = request(method.clone(), &path, Some(json!({})));
+            from(&mut request, "10.0.0.9:1", "0.0.0.0:8080");
+            request
+        };
+        let stranger = rig.send(ask()).await.status.as_u16();
+        assert_eq!(stranger == 401, need.is_some(), "{method} {path} without a key: {stranger}");
+        for (scope, key) in &keys {
+            let status = rig.send(bearer(ask(), key)).await.status.as_u16();
+            let allowed = need.as_ref().is_none_or(|scopes| {
+                scopes.is_empty() || scopes.iter().any(|needed| needed == scope)
+            });
+            // The bodies are empty objects: past the guard they meet 400, 404, 415 or succeed.
+            let refused = status == 403
+                && path != "/v1/load_lora_adapter"
+                && path != "/v1/unload_lora_adapter";
+            assert_eq!(
+                refused || (status == 403 && !allowed),
+                !allowed,
+                "{method} {path} as `{scope}`: {status}"
+            );
+            assert_ne!(status, 401, "{method} {path} as `{scope}`");
+            assert_ne!(status, 500, "{method} {path} as `{scope}`");
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_expired_revoked_or_made_up_are_refused() {
+    let rig = Rig::start().await;
+    let body = json!({"name": "short", "scopes": ["inference"], "expires_in_seconds": 60});
+    let made = rig.post("/v1/keys", body).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let (key, id) = (made.json()["secret"].clone(), made.json()["id"].clone());
+    let key = key.as_str().expect("text");
+    let models = |key: &str| bearer(request(Method::GET, "/v1/models", None), key);
+    assert_eq!(rig.send(models(key)).await.status, 200);
+
+    let (prefix, secret) = key.rsplit_once('_').expect("three parts");
+    let swapped = format!("{}_{secret}", "fmk_000000000000");
+    let guessed = format!("{prefix}_{}", "0".repeat(64));
+    for wrong in [swapped, guessed] {
+        assert_eq!(rig.send(models(&wrong)).await.error().1, "invalid_api_key");
+    }
+    rig.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!(rig.send(models(key)).await.status, 401, "expired");
+
+    let made = rig.post("/v1/keys", json!({"name": "k"})).await.json();
+    let (key, id2) = (made["secret"].as_str().expect("text"), made["id"].as_str().expect("text"));
+    assert_eq!(rig.send(models(key)).await.status, 200);
+    let path = format!("/v1/keys/{id2}");
+    assert_eq!(rig.call(Method::DELETE, &path, None).await.status, 200);
+    assert_eq!(rig.send(models(key)).await.status, 401, "revoked");
+
+    let listed = rig.get("/v1/keys").await;
+    assert!(listed.body.contains(id.as_str().expect("text")));
+    assert!(!listed.body.contains(secret), "a secret is told once");
+}
+
+#[tokio::test]
+async fn hostile_authorization_headers_are_refused_and_break_nothing() {
+    let rig = Rig::start().await;
+    for value in ["' or 1=1 --", "Basic dXNlcjpwYXNz", "Bearer", "fmk_x", ""] {
+        let mut ask = request(Method::GET, "/v1/models", None);
+        from(&mut ask, "10.0.0.9:1", "0.0.0.0:8080");
+        ask.headers_mut().insert(header::AUTHORIZATION, value.parse().expect("a value"));
+        assert_eq!(rig.send(ask).await.error().0, 401, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_placeholder_key_is_fine_on_this_machine_only() {
+    let rig = Rig::start().await;
+    let ask = || bearer(request(Method::GET, "/v1/models", None), "sk-anything");
+    assert_eq!(rig.send(ask()).await.status, 200);
+    let mut far = ask();
+    from(&mut far, "10.0.0.9:1", "0.0.0.0:8080");
+    assert_eq!(rig.send(far).await.status, 401);
+    let mut proxied = ask();
+    from(&mut proxied, "127.0.0.1:1", "0.0.0.0:8080");
+    assert_eq!(rig.send(proxied).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_use_the_keyless_caller() {
+    let rig = Rig::start().await;
+    let cases = [
+        ("localhost:8080", None, 200),
+        ("127.0.0.1", None, 200),
+        ("[::1]:9", None, 200),
+        ("evil.example:8080", None, 403),
+        ("localhost.evil.example", None, 403),
+        ("127.0.0.1.nip.io", None, 403),
+        ("localhost:8080", Some("http://localhost:3000"), 200),
+        ("localhost:8080", Some("http://127.0.0.1:8080"), 200),
+        ("localhost:8080", Some("https://evil.example"), 403),
+        ("localhost:8080", Some("http://localhost.evil.example"), 403),
+        ("localhost:8080", Some("null"), 403),
+        ("evil.example", Some("http://evil.example"), 403),
+    ];
+    for (host, origin, status) in cases {
+        let mut ask = request(Method::GET, "/v1/models", None);
+        ask.headers_mut().insert(header::HOST, host.parse().expect("a value"));
+        if let Some(origin) = origin {
+            ask.headers_mut().insert(header::ORIGIN, origin.parse().expect("a value"));
+        }
+        let reply = rig.send(ask).await;
+        assert_eq!(reply.status.as_u16(), status, "{host} {origin:?}");
+        if status == 403 {
+            reply.error();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_holder_may_call_by_any_host_name() {
+    let rig = Rig::start().await;
+    let key = rig.key("other", &["inference"]).await;
+    let mut ask = bearer(request(Method::GET, "/v1/models", None), &key);
+    ask.headers_mut().insert(header::HOST, "gateway.example".parse().expect("a value"));
+    assert_eq!(rig.send(ask).await.status, 200);
+}
+
+#[tokio::test]
+async fn paths_that_only_look_like_a_route_are_unknown() {
+    let rig = Rig::start().await;
+    for path in [
+        "//v1/models",
+        "/v1//models",
+        "/v1/models/",
+        "/V1/models",
+        "/v1/%6dodels/",
+        "/v1/keys/..%2f",
+    ] {
+        let mut ask = request(Method::GET, path, None);
+        from(&mut ask, "10.0.0.9:1", "0.0.0.0:8080");
+        let status = rig.send(ask).await.status.as_u16();
+        assert!(matches!(status, 401 | 404 | 405), "{path}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_makes_a_key_with_more_rights_than_their_own() {
+    let rig = Rig::start().await;
+    let admin = rig.key("other", &["admin"]).await;
+    let make = |body: Value| bearer(request(Method::POST, "/v1/keys", Some(body)), &admin);
+    assert_eq!(rig.send(make(json!({"name": "k", "scopes": ["adapters"]}))).await.error().0, 400);
+    assert_eq!(rig.send(make(json!({"name": "k", "tenant": "local"}))).await.error().0, 403);
+    assert_eq!(rig.send(make(json!({"name": "k", "scopes": ["admin"]}))).await.status, 201);
+}

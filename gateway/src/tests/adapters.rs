@@ -1,0 +1,280 @@
+//! Adapters: upload, names, every way to ask for one, tenants apart.
+
+use axum::body::Body;
+use http::{Method, Request, header};
+use protocol::{ErrorCode, Work};
+use serde_json::{Value, json};
+
+use super::mock::{Script, error};
+use super::rig::{Reply, Rig, bearer, request};
+
+const BOUNDARY: &str = "line";
+
+fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
+    let files = [("adapter_config.json", "{}"), ("adapter_model.safetensors", weights)];
+    form(name, &files, extra)
+}
+
+fn form(name: &str, files: &[(&str, &str)], extra: &[(&str, &str)]) -> Request<Body> {
+    let mut body = String::new();
+    for (key, value) in [&[("name", name)], extra].concat() {
+        body += &format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{key}\"\r\n\r\n{value}\r\n"
+        );
+    }
+    for (file, content) in files {
+        body += &format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"files\"; filename=\"{file}\"\r\n\r\n{content}\r\n"
+        );
+    }
+    body += &format!("--{BOUNDARY}--\r\n");
+    let mut request = request(Method::POST, "/v1/adapters", None);
+    let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+    request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().expect("a value"));
+    *request.body_mut() = Body::from(body);
+    request
+}
+
+async fn uploaded(rig: &Rig, name: &str, weights: &str) -> String {
+    let reply = rig.send(upload(name, weights, &[])).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    reply.json()["id"].as_str().expect("an id").to_owned()
+}
+
+async fn chat(rig: &Rig, extra: Value) -> Reply {
+    let mut body = json!({"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]});
+    for (key, value) in extra.as_object().expect("an object") {
+        body[key] = value.clone();
+    }
+    rig.post("/v1/chat/completions", body).await
+}
+
+/// The generations and scales of the last work.
+fn last_adapters(rig: &Rig) -> Vec<(String, f32)> {
+    let works = rig.nodes.works();
+    let Some(Work::Generate(work)) = works.last() else { panic!("{works:?}") };
+    work.adapters.iter().map(|a| (a.generation.to_string(), a.scale)).collect()
+}
+
+#[tokio::test]
+async fn an_upload_is_proved_and_serves_under_its_name() {
+    let rig = Rig::start().await;
+    let reply = rig.send(upload("mood", "weights", &[])).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    insta::assert_json_snapshot!(reply.json());
+    assert!(matches!(rig.nodes.works()[0], Work::Prove(_)));
+
+    let listed = rig.get("/v1/adapters").await.json();
+    assert_eq!(listed["data"][0]["id"], "mood");
+    let models = rig.get("/v1/models").await;
+    insta::assert_json_snapshot!(models.json());
+    let card = rig.get("/v1/models/tiny::mood").await.json();
+    assert_eq!((&card["id"], &card["parent"]), (&json!("tiny::mood"), &json!("tiny")));
+    assert_eq!(rig.get("/v1/models/nope").await.error().0, 404);
+}
+
+#[tokio::test]
+async fn every_spelling_of_an_adapter_reaches_the_node_as_its_generation() {
+    let rig = Rig::start().await;
+    let mood = uploaded(&rig, "mood", "a").await;
+    let tone = uploaded(&rig, "tone", "b").await;
+    let once = vec![(mood.clone(), 1.0)];
+    for extra in [
+        json!({"model": "mood"}),
+        json!({"model": "tiny:mood"}),
+        json!({"model": "tiny::mood"}),
+        json!({"model": format!("tiny::mood@{mood}")}),
+        json!({"model": format!("mood@{mood}")}),
+        json!({"model": "default::mood"}),
+        json!({"adapter": "mood"}),
+        json!({"adapter": {"generation": mood}}),
+        json!({"adapter": {"name": "mood", "generation": mood}}),
+        json!({"adapter_id": "mood"}),
+        json!({"adapter_id": "mood", "adapter_source": "local"}),
+        json!({"lora": [{"id": "mood"}]}),
+        json!({"lora": [{"name": "mood", "scale": 1.0}]}),
+    ] {
+        let reply = chat(&rig, extra.clone()).await;
+        assert_eq!(reply.status, 200, "{extra}: {}", reply.body);
+        assert_eq!(last_adapters(&rig), once, "{extra}");
+        assert_eq!(reply.header("x-firmament-adapter-generation"), mood);
+    }
+    let both = json!({"adapter": ["mood", {"name": "tone", "scale": -0.5}]});
+    assert_eq!(chat(&rig, both).await.status, 200);
+    assert_eq!(last_adapters(&rig), vec![(mood, 1.0), (tone, -0.5)]);
+    assert_eq!(chat(&rig, json!({})).await.status, 200);
+    assert!(last_adapters(&rig).is_empty());
+}
+
+#[tokio::test]
+async fn adapters_named_twice_or_wrongly_are_refused() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    let sent = rig.nodes.works().len();
+    for (extra, status) in [
+        (json!({"model": "mood", "adapter": "mood"}), 400),
+        (json!({"model": "tiny::mood", "adapter_id": "mood"}), 400),
+        (json!({"adapter": "mood", "lora": [{"id": "mood"}]}), 400),
+        (json!({"adapter": {}}), 400),
+        (json!({"adapter": {"name": "mood", "scale": 1e308}}), 400),
+        (json!({"adapter": {"generation": "abc"}}), 400),
+        (json!({"lora": [{"id": 0, "scale": 1.0}]}), 400),
+        (json!({"adapter": "../../etc/passwd"}), 400),
+        (json!({"adapter": "nope"}), 404),
+        (json!({"model": format!("mood@{}", "0".repeat(64))}), 404),
+        (json!({"adapter": {"generation": "0".repeat(64)}}), 404),
+    ] {
+        assert_eq!(chat(&rig, extra.clone()).await.error().0, status, "{extra}");
+    }
+    assert_eq!(rig.nodes.works().len(), sent);
+}
+
+#[tokio::test]
+async fn another_tenants_adapter_is_as_absent_as_one_that_never_was() {
+    let rig = Rig::start().await;
+    let generation = uploaded(&rig, "mood", "a").await;
+    let key = rig.key("other", &["inference", "adapters"]).await;
+    let ask = |model: String| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+        bearer(request(Method::POST, "/v1/chat/completions", Some(body)), &key)
+    };
+    let foreign = rig.send(ask("mood".into())).await;
+    let absent = rig.send(ask("moon".into())).await;
+    assert_eq!(foreign.status, 404);
+    assert_eq!(foreign.body.replace("mood", "moon"), absent.body);
+    assert_eq!(rig.send(ask(format!("mood@{generation}"))).await.status, 404);
+    let delete = || bearer(request(Method::DELETE, "/v1/adapters/mood", None), &key);
+    assert_eq!(rig.send(delete()).await.status, 404);
+    let own = rig.send(bearer(upload("mood", "b", &[]), &key)).await;
+    assert_eq!(own.status, 201, "{}", own.body);
+    assert_ne!(own.json()["id"], generation);
+    assert_eq!(rig.send(delete()).await.status, 200);
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200, "ours is still there");
+}
+
+#[tokio::test]
+async fn a_refused_adapter_fails_with_the_nodes_code_and_can_be_sent_again() {
+    let rig = Rig::start().await;
+    rig.nodes.script("phone", Script::Refuse(error(ErrorCode::AdapterNoEffect)));
+    let reply = rig.send(upload("mood", "a", &[])).await;
+    assert_eq!((reply.error().0, reply.error().1.as_str()), (400, "adapter_no_effect"));
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.error().0, 404);
+    let shown = rig.get("/v1/adapters/mood").await.json();
+    assert_eq!(shown["generations"][0]["state"], "failed");
+    uploaded(&rig, "mood", "a").await;
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_upload_that_no_node_could_try_goes_on_when_it_is_sent_again() {
+    let rig = Rig::start().await;
+    for node in ["phone", "gpu"] {
+        rig.nodes.script(node, Script::Refuse(error(ErrorCode::AdapterUnavailable)));
+    }
+    let reply = rig.send(upload("mood", "a", &[])).await;
+    assert_eq!(reply.status, 503, "{}", reply.body);
+    assert_eq!(rig.get("/v1/adapters/mood").await.json()["generations"][0]["state"], "loading");
+    uploaded(&rig, "mood", "a").await;
+}
+
+#[tokio::test]
+async fn files_that_are_no_adapter_are_refused() {
+    let rig = Rig::start().await;
+    let config = ("adapter_config.json", "{}");
+    for (files, status) in [
+        (vec![config, ("adapter_model.bin", "x")], 415),
+        (vec![config, ("weights.PKL", "x")], 415),
+        (vec![config, ("../adapter_model.safetensors", "x")], 400),
+        (vec![config, ("other.txt", "x")], 400),
+        (vec![config], 400),
+        (vec![config, config, ("adapter_model.safetensors", "x")], 400),
+    ] {
+        let reply = rig.send(form("mood", &files, &[])).await;
+        assert_eq!(reply.error().0, status, "{files:?}: {}", reply.body);
+    }
+    for name in ["default", "tiny", "a/b", ""] {
+        let status = rig.send(upload(name, "x", &[])).await.error().0;
+        assert!(matches!(status, 400 | 409), "{name}: {status}");
+    }
+    let config = upload("mood", "x", &[("firmware", "nope")]);
+    assert_eq!(rig.send(config).await.error().2.as_deref(), Some("firmware"));
+    assert!(rig.nodes.works().is_empty());
+}
+
+#[tokio::test]
+async fn an_adapter_over_its_size_is_refused_and_not_kept() {
+    let config = crate::GatewayConfig { adapter_bytes_max: 100, ..crate::GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    let reply = rig.send(upload("mood", &"x".repeat(200), &[])).await;
+    assert_eq!(reply.error().1, "lora_adapter_file_too_large");
+}
+
+#[tokio::test]
+async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
+    let rig = Rig::start().await;
+    let first = uploaded(&rig, "mood", "a").await;
+    let second = uploaded(&rig, "mood", "b").await;
+    let path = "/v1/adapters/mood/aliases/live";
+    let put = async |generation: &str, expected: Value| {
+        let body = json!({"generation": generation, "expected": expected});
+        rig.call(Method::PUT, path, Some(body)).await
+    };
+    assert_eq!(put(&first, Value::Null).await.json()["revision"], 1);
+    assert_eq!(put(&second, Value::Null).await.error().0, 409);
+    assert_eq!(put(&second, json!(first)).await.json()["revision"], 2);
+    assert_eq!(chat(&rig, json!({"model": "live"})).await.status, 200);
+    assert_eq!(last_adapters(&rig), vec![(second.clone(), 1.0)]);
+    let gone = format!("{path}?expected={first}");
+    assert_eq!(rig.call(Method::DELETE, &gone, None).await.error().0, 409);
+    let gone = format!("{path}?expected={second}");
+    assert_eq!(rig.call(Method::DELETE, &gone, None).await.status, 200);
+    assert_eq!(chat(&rig, json!({"model": "live"})).await.error().0, 404);
+    let stale = upload("mood", "c", &[("expected", &first)]);
+    assert_eq!(rig.send(stale).await.error().0, 409);
+}
+
+#[tokio::test]
+async fn a_deleted_adapter_is_gone() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    assert_eq!(rig.call(Method::DELETE, "/v1/adapters/mood", None).await.status, 200);
+    assert_eq!(rig.get("/v1/adapters/mood").await.error().0, 404);
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.error().0, 404);
+}
+
+#[tokio::test]
+async fn adapters_load_from_disk_only_within_the_root_and_only_if_there_is_one() {
+    let load = async |rig: &Rig, body: Value| rig.post("/v1/load_lora_adapter", body).await;
+    let rig = Rig::start().await;
+    let body = json!({"lora_name": "mood", "lora_path": "mood"});
+    assert_eq!(load(&rig, body.clone()).await.error().0, 403, "off without a root");
+
+    let disk = tempfile::tempdir().expect("a directory");
+    let root = disk.path().join("root");
+    for directory in [root.join("mood"), disk.path().join("outside")] {
+        std::fs::create_dir_all(&directory).expect("made");
+        std::fs::write(directory.join("adapter_config.json"), "{}").expect("written");
+        std::fs::write(directory.join("adapter_model.safetensors"), "x").expect("written");
+    }
+    std::os::unix::fs::symlink(disk.path().join("outside"), root.join("link")).expect("linked");
+    let config =
+        crate::GatewayConfig { adapter_root: Some(root), ..crate::GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    for path in ["../outside", "link", "/etc", "nowhere", "", "mood/adapter_config.json", "a\0b"] {
+        let reply = load(&rig, json!({"lora_name": "mood", "lora_path": path})).await;
+        assert!(
+            reply.status.is_client_error() && !reply.body.contains("root/"),
+            "{path}: {}",
+            reply.body
+        );
+    }
+    let reply = load(&rig, body.clone()).await;
+    assert_eq!(reply.body, "Success: LoRA adapter 'mood' added successfully.");
+    assert_eq!(load(&rig, body).await.error().1, "lora_adapter_already_loaded");
+    assert_eq!(rig.get("/v1/lora_adapters").await.json()["data"][0]["lora_name"], "mood");
+    let unload = rig.post("/v1/unload_lora_adapter", json!({"lora_name": "mood"})).await;
+    assert_eq!(unload.body, "Success: LoRA adapter 'mood' removed successfully.");
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.error().0, 404);
+    let again = json!({"lora_name": "mood", "lora_path": "mood"});
+    assert_eq!(load(&rig, again).await.status, 200, "a retired generation begins anew");
+}

@@ -1,0 +1,189 @@
+//! Where requests go: devices first, one retry, honest refusals.
+
+use http::Method;
+use protocol::{ErrorCode, NodeKind};
+use serde_json::json;
+
+use super::mock::{STARTED, Script, error, text};
+use super::rig::{Reply, Rig, node, request};
+use crate::GatewayConfig;
+
+fn body() -> serde_json::Value {
+    json!({"model": "default", "messages": [{"role": "user", "content": "Hi"}]})
+}
+
+async fn chat(rig: &Rig) -> Reply {
+    rig.post("/v1/chat/completions", body()).await
+}
+
+fn tried(rig: &Rig) -> Vec<String> {
+    rig.nodes.sent.lock().iter().map(|(node, ..)| node.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_retryable_refusal_goes_to_one_other_node() {
+    let rig = Rig::start().await;
+    rig.nodes.script("phone", Script::Refuse(error(ErrorCode::Busy)));
+    let reply = chat(&rig).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(tried(&rig), ["phone", "gpu"]);
+    assert_eq!(reply.header("x-firmament-placement"), "worker/gpu");
+    assert_eq!(reply.header("x-firmament-reason"), "device_failed");
+}
+
+#[tokio::test]
+async fn a_refusal_that_would_be_the_same_elsewhere_is_not_retried() {
+    let rig = Rig::start().await;
+    rig.nodes.script("phone", Script::Refuse(error(ErrorCode::ContextLengthExceeded)));
+    assert_eq!(chat(&rig).await.error().1, "context_length_exceeded");
+    assert_eq!(tried(&rig), ["phone"]);
+}
+
+#[tokio::test]
+async fn nothing_is_retried_after_the_first_event() {
+    let rig = Rig::start().await;
+    let events = vec![STARTED, text(0, "x")];
+    rig.nodes.script("phone", Script::Break(events, error(ErrorCode::NodeLost)));
+    assert_eq!(chat(&rig).await.error().1, "node_lost");
+    assert_eq!(tried(&rig), ["phone"]);
+}
+
+#[tokio::test]
+async fn an_error_in_place_of_the_first_event_is_retried() {
+    let rig = Rig::start().await;
+    rig.nodes.script("phone", Script::Break(Vec::new(), error(ErrorCode::NodeLost)));
+    assert_eq!(chat(&rig).await.status, 200);
+    assert_eq!(tried(&rig), ["phone", "gpu"]);
+}
+
+#[tokio::test]
+async fn when_all_are_busy_the_answer_is_503_with_a_time_to_return() {
+    let rig = Rig::start().await;
+    for node in ["phone", "gpu"] {
+        rig.nodes.script(node, Script::Refuse(error(ErrorCode::Busy)));
+    }
+    let reply = chat(&rig).await;
+    assert_eq!((reply.error().0, reply.error().1.as_str()), (503, "overloaded"));
+    let seconds: u64 = reply.header("retry-after").parse().expect("seconds");
+    assert!((1..=3).contains(&seconds));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_node_the_answer_is_503_after_the_placement_wait() {
+    let rig = Rig::with(GatewayConfig::default()).await;
+    rig.route(Vec::new());
+    let started = tokio::time::Instant::now();
+    let reply = chat(&rig).await;
+    assert_eq!((reply.error().0, reply.error().1.as_str()), (503, "unavailable"));
+    assert!(started.elapsed() >= GatewayConfig::default().placement_wait);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_a_node_that_comes_in_time() {
+    let rig = Rig::with(GatewayConfig::default()).await;
+    let mut full = node("phone", NodeKind::Device);
+    full.presence.capabilities.slots = 0;
+    rig.route(vec![full]);
+    let arrives = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        rig.route(vec![node("gpu", NodeKind::Worker)]);
+    };
+    let (reply, ()) = tokio::join!(chat(&rig), arrives);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_burst_fills_the_device_and_then_the_worker() {
+    let rig = Rig::start().await;
+    for name in ["phone", "gpu"] {
+        for _ in 0..8 {
+            rig.nodes.script(name, Script::Hang(vec![STARTED]));
+        }
+    }
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        let mut streaming = body();
+        streaming["stream"] = true.into();
+        let asked = request(Method::POST, "/v1/chat/completions", Some(streaming));
+        open.push(rig.open(asked).await);
+    }
+    assert_eq!(tried(&rig), ["phone", "phone", "phone", "phone", "gpu", "gpu"]);
+    let reason = open[5].headers()["x-firmament-reason"].to_str().expect("text").to_owned();
+    assert_eq!(reason, "device_busy");
+    drop(open);
+    assert_eq!(rig.app.placements.inflight(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_may_ask_for_a_kind_of_node() {
+    let rig = Rig::start().await;
+    let asked = |kind: &str| {
+        let mut asked = request(Method::POST, "/v1/chat/completions", Some(body()));
+        asked.headers_mut().insert("x-firmament-placement", kind.parse().expect("a value"));
+        asked
+    };
+    let reply = rig.send(asked("worker")).await;
+    assert_eq!(reply.header("x-firmament-placement"), "worker/gpu");
+    assert_eq!(reply.header("x-firmament-reason"), "requested");
+    assert_eq!(rig.send(asked("moon")).await.error().0, 400);
+}
+
+#[tokio::test]
+async fn a_tenant_over_its_requests_gets_429_and_others_do_not() {
+    let config = GatewayConfig { tenant_requests_per_minute: 2, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    assert_eq!(chat(&rig).await.header("x-ratelimit-remaining-requests"), "1");
+    assert_eq!(chat(&rig).await.status, 200);
+    let reply = chat(&rig).await;
+    assert_eq!((reply.error().0, reply.error().1.as_str()), (429, "rate_limit_exceeded"));
+    assert!(!reply.header("retry-after").is_empty());
+    let key = rig.key("other", &["inference"]).await;
+    let other = request(Method::POST, "/v1/chat/completions", Some(body()));
+    assert_eq!(rig.send(super::rig::bearer(other, &key)).await.status, 200);
+    rig.clock.advance(std::time::Duration::from_secs(31));
+    assert_eq!(chat(&rig).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_tenant_has_only_so_many_requests_at_once() {
+    let config = GatewayConfig { tenant_concurrent_max: 1, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    rig.nodes.script("phone", Script::Hang(vec![STARTED]));
+    let mut streaming = body();
+    streaming["stream"] = true.into();
+    let open = rig.open(request(Method::POST, "/v1/chat/completions", Some(streaming))).await;
+    assert_eq!(chat(&rig).await.error().0, 429);
+    drop(open);
+    assert_eq!(chat(&rig).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_were_reserved_and_not_used_come_back() {
+    let config = GatewayConfig { tenant_tokens_per_minute: 300, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    // Each reserves about 260 tokens and uses 11.
+    for _ in 0..5 {
+        assert_eq!(chat(&rig).await.status, 200);
+        while rig.scope.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn request_ids_and_traces_are_taken_up() {
+    let rig = Rig::start().await;
+    let mut asked = request(Method::POST, "/v1/chat/completions", Some(body()));
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    asked.headers_mut().insert("x-request-id", "mine-1".parse().expect("a value"));
+    asked.headers_mut().insert("traceparent", parent.parse().expect("a value"));
+    assert_eq!(rig.send(asked).await.header("x-request-id"), "mine-1");
+    let context = rig.nodes.sent.lock()[0].2.clone();
+    assert_eq!(context.request_id.as_str(), "mine-1");
+    let sent = context.traceparent.expect("a trace");
+    assert!(sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && sent != parent);
+
+    let mut asked = request(Method::GET, "/ping", None);
+    asked.headers_mut().insert("x-request-id", "x".repeat(200).parse().expect("a value"));
+    assert_eq!(rig.send(asked).await.header("x-request-id").len(), 36, "a UUID instead");
+}

@@ -1,0 +1,12 @@
+//! The router against the real registry, blobs and live state, with mock nodes behind it.
+
+mod access;
+mod adapters;
+mod chat;
+mod completions;
+mod dispatch;
+mod documents;
+mod listener;
+mod mock;
+mod operators;
+mod rig;
