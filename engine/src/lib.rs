@@ -4,11 +4,21 @@
 pub mod adapter;
 mod backbone;
 pub mod constrain;
+mod engine;
+mod error;
 pub mod firmware;
 mod kernels;
+mod load;
+mod prompt;
+mod runtime;
+mod submit;
 pub mod template;
 pub mod tokenizer;
 pub mod weights;
 
 pub use backbone::{BackboneError, BackboneShape, Projection};
-pub use kernels::{DenseMatrix, Linear};
+pub use engine::{AdapterFiles, Engine, EngineConfig};
+pub use error::EngineError;
+pub use kernels::{DenseMatrix, Linear, instruction_set};
+pub use load::LoadedFirmware;
+pub use runtime::{EngineStats, EventStream};

@@ -30,6 +30,9 @@ pub struct Manifest {
     /// Context length in tokens, where it must be below what the backbone states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
+    /// Names under which adapters know the backbone, such as `HuggingFaceTB/SmolLM2-135M-Instruct`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_models: Vec<String>,
     /// Where the tokenizer is.
     pub tokenizer: TokenizerSource,
     /// Where the chat template is; without one there is no chat.
@@ -178,12 +181,15 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The firmware's id: the SHA-256 of the manifest in canonical JSON. That is the manifest's
-    /// fields as JSON in UTF-8, objects sorted by key, absent options left out, no white space;
-    /// so comments and layout of the TOML do not count, and every field does.
+    /// The manifest's fields as JSON in UTF-8, objects sorted by key, absent options left out, no
+    /// white space; so comments and layout of the TOML do not count, and every field does.
+    pub fn canonical(&self) -> String {
+        canonical(&serde_json::to_value(self).expect("a manifest is plain fields"))
+    }
+
+    /// The firmware's id: the SHA-256 of [`Self::canonical`].
     pub fn id(&self) -> FirmwareId {
-        let json = serde_json::to_value(self).expect("a manifest is plain fields");
-        FirmwareId(Digest::of(canonical(&json).as_bytes()))
+        FirmwareId(Digest::of(self.canonical().as_bytes()))
     }
 
     /// The part called `name`.

@@ -1,0 +1,98 @@
+//! The decoder-only language model: its sizes, its frozen weights, its forward pass.
+//! Owns: arithmetic over a batch of rows. Never: requests, sampling, deciding what runs.
+
+mod config;
+mod cpu;
+mod error;
+mod hf_config;
+mod rope;
+mod shape;
+mod weights;
+
+pub(crate) use config::BackboneConfig;
+pub(crate) use cpu::CpuRunner;
+pub use error::BackboneError;
+pub use shape::{BackboneShape, Projection};
+pub(crate) use weights::{Backbone, Names};
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+
+/// Tokens per page of the KV cache.
+pub(crate) const PAGE_TOKENS: usize = 16;
+
+/// Adapters of one sequence with their scales, in the order in which they are added.
+pub(crate) type Adapters = Vec<(Arc<Adapter>, f32)>;
+
+/// One step's work: rows of many sequences, flattened.
+#[derive(Default)]
+pub(crate) struct Batch<'a> {
+    /// Sequence by sequence; sequences with equal adapters lie side by side.
+    pub(crate) slices: Vec<Slice<'a>>,
+}
+
+/// The rows of one sequence in this step: `tokens[i]` stands at `position + i`.
+pub(crate) struct Slice<'a> {
+    pub(crate) tokens: &'a [u32],
+    pub(crate) position: usize,
+    /// The sequence's pages, enough for `position + tokens.len()` tokens.
+    pub(crate) pages: &'a [u32],
+    pub(crate) adapters: &'a Adapters,
+    pub(crate) want: Want,
+}
+
+/// What a slice asks for besides filling the KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    Nothing,
+    /// Logits at the slice's last token.
+    LastLogits,
+    /// The normalised last hidden state at each token.
+    Hidden,
+}
+
+/// What one slice asked for: `vocab` logits, or `tokens * hidden` values, or nothing.
+pub(crate) type SliceOutput = Vec<f32>;
+
+impl Batch<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        self.slices.iter().map(|slice| slice.tokens.len()).sum()
+    }
+
+    /// Row ranges that share adapters, leaving out those without any.
+    fn adapter_groups(&self) -> Vec<(Range<usize>, &Adapters)> {
+        let mut groups: Vec<(Range<usize>, &Adapters)> = Vec::new();
+        let mut row = 0;
+        for slice in &self.slices {
+            let rows = row..row + slice.tokens.len();
+            row = rows.end;
+            match groups.last_mut() {
+                _ if slice.adapters.is_empty() => {}
+                Some((range, adapters))
+                    if range.end == rows.start && same_adapters(adapters, slice.adapters) =>
+                {
+                    range.end = rows.end;
+                }
+                _ => groups.push((rows, slice.adapters)),
+            }
+        }
+        groups
+    }
+}
+
+/// Whether two sequences can share one pass of the adapters' matrices.
+pub(crate) fn same_adapters(a: &Adapters, b: &Adapters) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1.to_bits() == b.1.to_bits())
+}
+
+/// What runs a backbone: the seam between the step loop and a kind of hardware.
+pub(crate) trait Runner: Send {
+    /// Pages of the KV cache, [`PAGE_TOKENS`] tokens each.
+    fn pages(&self) -> usize;
+
+    /// Runs one step: fills the KV cache and answers each slice in order.
+    fn step(&mut self, batch: &Batch<'_>) -> Vec<SliceOutput>;
+}

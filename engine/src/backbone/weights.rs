@@ -1,0 +1,237 @@
+//! The frozen weights of a backbone, under the names of GGUF and of Hugging Face transformers.
+
+use super::{BackboneConfig, BackboneError, BackboneShape, Projection};
+use crate::kernels::{DenseMatrix, Linear, linear_from_tensor};
+use crate::weights::{TensorRef, WeightFile};
+
+/// A loaded backbone; never changes.
+pub(crate) struct Backbone {
+    pub(crate) config: BackboneConfig,
+    pub(crate) embedding: Box<dyn Linear>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Vec<f32>,
+    /// Absent when the embedding serves as head.
+    head: Option<Box<dyn Linear>>,
+}
+
+/// One decoder layer.
+pub(crate) struct Layer {
+    pub(crate) attention_norm: Vec<f32>,
+    pub(crate) q_norm: Option<Vec<f32>>,
+    pub(crate) k_norm: Option<Vec<f32>>,
+    /// Gemma normalises what attention adds, too.
+    pub(crate) post_attention_norm: Option<Vec<f32>>,
+    pub(crate) ffn_norm: Vec<f32>,
+    /// And what the feed-forward part adds.
+    pub(crate) post_ffn_norm: Option<Vec<f32>>,
+    projections: [Box<dyn Linear>; 7],
+    biases: [Option<Vec<f32>>; 7],
+}
+
+impl Layer {
+    pub(crate) fn projection(&self, projection: Projection) -> &dyn Linear {
+        &*self.projections[projection as usize]
+    }
+
+    pub(crate) fn bias(&self, projection: Projection) -> Option<&[f32]> {
+        self.biases[projection as usize].as_deref()
+    }
+}
+
+/// Where a file keeps things.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    Gguf,
+    HuggingFace,
+}
+
+impl Backbone {
+    /// Loads the weights that `config` asks for, in place where possible.
+    pub(crate) fn load(
+        file: &WeightFile,
+        config: BackboneConfig,
+        names: Names,
+    ) -> Result<Self, BackboneError> {
+        let source = Source { file, config: &config, names };
+        let (hidden, vocab) = (config.shape.hidden, config.shape.vocab);
+        let top = |gguf: &str, hugging_face: &str| match names {
+            Names::Gguf => gguf.to_owned(),
+            Names::HuggingFace => hugging_face.to_owned(),
+        };
+        let head = top("output.weight", "lm_head.weight");
+        let head = file.tensor(&head).map(|tensor| linear(&head, tensor, hidden, vocab));
+        let embedding = top("token_embd.weight", "model.embed_tokens.weight");
+        let embedding = source.linear(&embedding, hidden, vocab)?;
+        let norm = source.norm(&top("output_norm.weight", "model.norm.weight"), hidden)?;
+        let layers = (0..config.shape.layers).map(|layer| source.layer(layer));
+        let layers = layers.collect::<Result<_, _>>()?;
+        Ok(Self { embedding, layers, norm, head: head.transpose()?, config })
+    }
+
+    pub(crate) fn shape(&self) -> &BackboneShape {
+        &self.config.shape
+    }
+
+    pub(crate) fn head(&self) -> &dyn Linear {
+        self.head.as_deref().unwrap_or(&*self.embedding)
+    }
+
+    /// Memory of all matrices.
+    pub(crate) fn bytes(&self) -> u64 {
+        let matrices = self.layers.iter().flat_map(|layer| &layer.projections);
+        let matrices = matrices.chain(&self.head).chain([&self.embedding]);
+        matrices.map(|matrix| matrix.bytes()).sum()
+    }
+}
+
+struct Source<'a> {
+    file: &'a WeightFile,
+    config: &'a BackboneConfig,
+    names: Names,
+}
+
+impl Source<'_> {
+    fn layer(&self, layer: usize) -> Result<Layer, BackboneError> {
+        let shape = &self.config.shape;
+        let norm = |name: LayerNorm| self.norm(&self.norm_name(layer, name), shape.hidden);
+        let optional = |name: LayerNorm, width: usize| {
+            let name = self.norm_name(layer, name);
+            self.file.tensor(&name).map(|_| self.norm(&name, width)).transpose()
+        };
+        // In Hugging Face's Llama, `post_attention_layernorm` is the norm before the feed-forward.
+        let sandwich = self.file.tensor(&self.norm_name(layer, LayerNorm::PostFfn)).is_some();
+        let post_attention = if sandwich {
+            optional(LayerNorm::PostAttention, shape.hidden)?
+        } else {
+            None
+        };
+        let ffn = if self.names == Names::HuggingFace && !sandwich {
+            LayerNorm::PostAttention
+        } else {
+            LayerNorm::Ffn
+        };
+        Ok(Layer {
+            attention_norm: norm(LayerNorm::Attention)?,
+            q_norm: optional(LayerNorm::Q, shape.head_dim)?,
+            k_norm: optional(LayerNorm::K, shape.head_dim)?,
+            post_attention_norm: post_attention,
+            ffn_norm: norm(ffn)?,
+            post_ffn_norm: optional(LayerNorm::PostFfn, shape.hidden)?,
+            projections: self.projections(layer)?,
+            biases: self.biases(layer)?,
+        })
+    }
+
+    fn projections(&self, layer: usize) -> Result<[Box<dyn Linear>; 7], BackboneError> {
+        let load = |projection: Projection| {
+            let name = self.projection_name(layer, projection, "weight");
+            let (d_in, d_out) = self.config.shape.dims(projection);
+            let tensor = self.tensor(&name)?;
+            match self.row_order(projection) {
+                Some(order) => linear(&name, &tensor.permute_rows(order), d_in, d_out),
+                None => linear(&name, tensor, d_in, d_out),
+            }
+        };
+        let all: Result<Vec<_>, _> = Projection::ALL.into_iter().map(load).collect();
+        all.map(|all| all.try_into().ok().expect("seven projections make seven maps"))
+    }
+
+    fn biases(&self, layer: usize) -> Result<[Option<Vec<f32>>; 7], BackboneError> {
+        let mut biases = [const { None }; 7];
+        for projection in Projection::ALL {
+            let name = self.projection_name(layer, projection, "bias");
+            let Some(tensor) = self.file.tensor(&name) else { continue };
+            let values = vector(tensor, &name, self.config.shape.dims(projection).1)?;
+            biases[projection as usize] = Some(match self.row_order(projection) {
+                Some(order) => (0..values.len()).map(|row| values[order(row)]).collect(),
+                None => values,
+            });
+        }
+        Ok(biases)
+    }
+
+    /// llama.cpp stores the rows of rotated heads pairwise; we want halves, as adapters do.
+    fn row_order(&self, projection: Projection) -> Option<impl Fn(usize) -> usize + use<>> {
+        let rotated = matches!(projection, Projection::Q | Projection::K);
+        let head_dim = self.config.shape.head_dim;
+        (rotated && self.config.interleaved_qk).then_some(move |row: usize| {
+            let (head, within) = (row / head_dim, row % head_dim);
+            let (half, pair) = (within / (head_dim / 2), within % (head_dim / 2));
+            head * head_dim + 2 * pair + half
+        })
+    }
+
+    fn projection_name(&self, layer: usize, projection: Projection, kind: &str) -> String {
+        match self.names {
+            Names::Gguf => format!("blk.{layer}.{}.{kind}", projection.gguf()),
+            Names::HuggingFace => format!("{}.{kind}", projection.peft_path(layer)),
+        }
+    }
+
+    fn norm_name(&self, layer: usize, norm: LayerNorm) -> String {
+        let (gguf, hugging_face) = match norm {
+            LayerNorm::Attention => ("attn_norm", "input_layernorm"),
+            LayerNorm::Q => ("attn_q_norm", "self_attn.q_norm"),
+            LayerNorm::K => ("attn_k_norm", "self_attn.k_norm"),
+            LayerNorm::PostAttention => ("post_attention_norm", "post_attention_layernorm"),
+            LayerNorm::Ffn => ("ffn_norm", "pre_feedforward_layernorm"),
+            LayerNorm::PostFfn => ("post_ffw_norm", "post_feedforward_layernorm"),
+        };
+        match self.names {
+            Names::Gguf => format!("blk.{layer}.{gguf}.weight"),
+            Names::HuggingFace => format!("model.layers.{layer}.{hugging_face}.weight"),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorRef, BackboneError> {
+        self.file.tensor(name).ok_or_else(|| BackboneError::Missing(name.to_owned()))
+    }
+
+    fn linear(
+        &self,
+        name: &str,
+        d_in: usize,
+        d_out: usize,
+    ) -> Result<Box<dyn Linear>, BackboneError> {
+        linear(name, self.tensor(name)?, d_in, d_out)
+    }
+
+    fn norm(&self, name: &str, width: usize) -> Result<Vec<f32>, BackboneError> {
+        let mut weights = vector(self.tensor(name)?, name, width)?;
+        weights.iter_mut().for_each(|weight| *weight += self.config.norm_offset);
+        Ok(weights)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum LayerNorm {
+    Attention,
+    Q,
+    K,
+    PostAttention,
+    Ffn,
+    PostFfn,
+}
+
+fn linear(
+    name: &str,
+    tensor: &TensorRef,
+    d_in: usize,
+    d_out: usize,
+) -> Result<Box<dyn Linear>, BackboneError> {
+    linear_from_tensor(tensor, d_in, d_out)
+        .map_err(|source| BackboneError::Linear { name: name.to_owned(), source })
+}
+
+/// Widens a vector of `width` elements.
+pub(super) fn vector(
+    tensor: &TensorRef,
+    name: &str,
+    width: usize,
+) -> Result<Vec<f32>, BackboneError> {
+    let mut values = vec![0.0; width];
+    DenseMatrix::from_bytes(tensor.dtype, 1, width, tensor.bytes())
+        .map_err(|source| BackboneError::Vector { name: name.to_owned(), source })?
+        .copy_row(0, &mut values);
+    Ok(values)
+}

@@ -1,0 +1,18 @@
+//! The inner loops: dot products over f32, f16, bf16 and ggml's quantised blocks, norms, rotation.
+//! Owns: instruction sets and `unsafe`. Never: models, requests, files.
+//!
+//! Every kernel computes one output from one row of input, in an order that depends on nothing
+//! else, so a row's result is the same to the bit alone or in any batch. The instruction sets agree
+//! to the bit too: all of them sum in the same eight lanes with fused multiply-adds.
+
+mod dense;
+mod linear;
+mod quant;
+mod rows;
+mod simd;
+
+pub use dense::{DenseError, DenseMatrix};
+pub use linear::{Linear, LinearError, linear_from_tensor};
+pub(crate) use rows::{Activation, activate, add, rms_norm, softmax};
+pub use simd::instruction_set;
+pub(crate) use simd::{Lanes, accumulate_f16, dot};

@@ -1,0 +1,190 @@
+//! What one step did for one sequence: a token drawn, text made, a vector summed.
+
+use protocol::{ErrorCode, Event, FinishReason, TokenLogprob, TopLogprob, WorkError};
+
+use super::sampler::{draw, logprobs};
+use super::sequence::{Generate, Goal, Sequence};
+use super::step::{Request, StepLoop};
+use super::tools::ToolPiece;
+use crate::backbone::SliceOutput;
+use crate::tokenizer::Tokenizer;
+
+impl StepLoop {
+    /// Moves a sequence on by the `tokens` that ran. False means it is done.
+    pub(super) fn advance(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: usize,
+        output: SliceOutput,
+    ) -> bool {
+        sequence.computed += tokens;
+        if let Goal::Embed { sum, .. } = &mut sequence.goal {
+            add_rows(sum, &output);
+        }
+        if sequence.pending() > 0 {
+            return true;
+        }
+        if sequence.tokens.len() == sequence.prompt_tokens {
+            self.remember_prompt(sequence);
+        }
+        let Some(request) = self.requests.get_mut(&sequence.request) else { return false };
+        match &mut sequence.goal {
+            Goal::Embed { index, sum } => {
+                let values = unit_mean(sum, sequence.computed);
+                request.events.send(Event::Embedding { index: *index, values });
+                false
+            }
+            Goal::Generate(generate) => {
+                match generate.next_token(&self.tokenizer, request, output) {
+                    Ok(Next::Token { token, goes_on }) => {
+                        sequence.tokens.push(token);
+                        self.count_generated();
+                        goes_on
+                    }
+                    Ok(Next::End) => false,
+                    Err(error) => {
+                        self.fail(sequence.request, error);
+                        false
+                    }
+                }
+            }
+        }
+    }
+
+    fn remember_prompt(&mut self, sequence: &Sequence) {
+        self.pages.remember(&sequence.scope, &sequence.tokens, &sequence.pages);
+        if let Some(request) = self.requests.get_mut(&sequence.request) {
+            request.prompt_cached = true;
+        }
+    }
+}
+
+enum Next {
+    /// This token was drawn and handed out.
+    Token { token: u32, goes_on: bool },
+    /// An end-of-generation token was drawn.
+    End,
+}
+
+impl Generate {
+    /// Draws the next token from its logits and hands out what it makes certain.
+    fn next_token(
+        &mut self,
+        tokenizer: &Tokenizer,
+        request: &mut Request,
+        mut logits: SliceOutput,
+    ) -> Result<Next, WorkError> {
+        if logits.iter().any(|logit| logit.is_nan()) {
+            let message = "the model's output is not a number; the adapter or its scale is too large";
+            return Err(WorkError::new(ErrorCode::Internal, message));
+        }
+        let raw = self.logprobs.map(|_| logits.clone());
+        if let Some(matcher) = &mut self.matcher {
+            matcher.apply(&mut logits)?;
+        }
+        let seed = self.sampling.seed.wrapping_add(u64::from(self.choice));
+        let token =
+            draw(&mut logits, &self.sampling, &self.history, seed, self.generated as u64);
+        if tokenizer.ends().contains(&token) && !self.ignore_eos {
+            self.end(request, FinishReason::Stop);
+            return Ok(Next::End);
+        }
+        self.generated += 1;
+        request.usage.completion_tokens += 1;
+        self.history.push(token);
+        let grown = self.text.push(token);
+        let logprob = raw.map(|raw| token_logprob(tokenizer, &raw, token, self.logprobs));
+        self.send(request, grown.pieces, Some(token), logprob);
+        let complete = match &mut self.matcher {
+            Some(matcher) => {
+                matcher.commit(token)?;
+                matcher.is_complete()
+            }
+            None => false,
+        };
+        let reason = if grown.stopped || complete {
+            FinishReason::Stop
+        } else if self.generated >= self.max_tokens {
+            FinishReason::Length
+        } else {
+            return Ok(Next::Token { token, goes_on: true });
+        };
+        if grown.stopped {
+            self.finish(request, reason);
+        } else {
+            self.end(request, reason);
+        }
+        Ok(Next::Token { token, goes_on: false })
+    }
+
+    /// Hands out what was held back, then the end.
+    fn end(&mut self, request: &Request, reason: FinishReason) {
+        let pieces = self.text.finish();
+        if !pieces.is_empty() {
+            self.send(request, pieces, None, None);
+        }
+        self.finish(request, reason);
+    }
+
+    fn finish(&self, request: &Request, reason: FinishReason) {
+        let called = reason == FinishReason::Stop && self.text.called_tools();
+        let reason = if called { FinishReason::ToolCalls } else { reason };
+        request.events.send(Event::Finished { choice: self.choice, reason });
+    }
+
+    /// One text event carries the token, whatever text it made; calls follow as their own events.
+    fn send(
+        &self,
+        request: &Request,
+        pieces: Vec<ToolPiece>,
+        token: Option<u32>,
+        logprob: Option<TokenLogprob>,
+    ) {
+        let choice = self.choice;
+        let mut text = String::new();
+        let mut calls = Vec::new();
+        for piece in pieces {
+            match piece {
+                ToolPiece::Text(more) => text.push_str(&more),
+                ToolPiece::Call { call, name, arguments } => {
+                    calls.push(Event::ToolCall { choice, call, name: Some(name), arguments });
+                }
+            }
+        }
+        if token.is_some() || !text.is_empty() {
+            let (tokens, logprobs) = (token.into_iter().collect(), logprob.into_iter().collect());
+            request.events.send(Event::Text { choice, text, tokens, logprobs });
+        }
+        for call in calls {
+            request.events.send(call);
+        }
+    }
+}
+
+fn token_logprob(
+    tokenizer: &Tokenizer,
+    logits: &[f32],
+    token: u32,
+    count: Option<usize>,
+) -> TokenLogprob {
+    let (logprob, top) = logprobs(logits, token, count.unwrap_or(0));
+    let bytes = |token: u32| tokenizer.token_bytes(token).to_vec();
+    let top = top.into_iter().map(|(token, logprob)| TopLogprob { bytes: bytes(token), logprob });
+    TokenLogprob { bytes: bytes(token), logprob, top: top.collect() }
+}
+
+/// Adds each row of `rows` to `sum`.
+fn add_rows(sum: &mut [f32], rows: &[f32]) {
+    for row in rows.chunks_exact(sum.len()) {
+        for (sum, value) in sum.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+}
+
+/// The mean of `count` rows from their sum, scaled to unit length.
+fn unit_mean(sum: &[f32], count: usize) -> Vec<f32> {
+    let mean: Vec<f32> = sum.iter().map(|value| value / count as f32).collect();
+    let norm = mean.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    mean.into_iter().map(|value| value / norm).collect()
+}

@@ -1,0 +1,30 @@
+//! The step loop: many requests, one batch a step.
+//! Owns: which rows run next, pages of the KV cache, sampling, the text that comes out.
+//! Never: arithmetic of the model, files, wire formats.
+
+mod advance;
+mod commands;
+mod pages;
+mod plan;
+mod prefix;
+mod probe;
+mod random;
+mod sampler;
+mod sequence;
+mod stats;
+mod step;
+mod stop;
+mod stream;
+mod text;
+mod tools;
+
+pub(crate) use commands::{Command, ProbeReport};
+pub(crate) use prefix::Scope;
+pub(crate) use sampler::History;
+pub(crate) use sequence::{Generate, Goal, NewRequest, NewSequence};
+pub use stats::EngineStats;
+pub(crate) use step::{Limits, Shared, StepLoop};
+pub use stream::EventStream;
+pub(crate) use stream::channel;
+pub(crate) use text::TextOutput;
+pub(crate) use tools::{tool_grammar, tool_json, tool_prompt};

@@ -1,0 +1,117 @@
+//! One sequence of tokens on its way through the loop.
+
+use std::sync::Arc;
+
+use protocol::Sampling;
+
+use super::prefix::Scope;
+use super::sampler::History;
+use super::stream::EventSender;
+use super::text::TextOutput;
+use crate::backbone::{Adapters, Want};
+use crate::constrain::Matcher;
+
+/// Work as it enters the loop: checked, in tokens.
+pub(crate) struct NewRequest {
+    pub(crate) events: EventSender,
+    pub(crate) sequences: Vec<NewSequence>,
+}
+
+/// One answer or one input to embed.
+pub(crate) struct NewSequence {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) adapters: Arc<Adapters>,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) goal: Goal,
+}
+
+/// What a sequence is for.
+pub(crate) enum Goal {
+    Generate(Box<Generate>),
+    Embed {
+        /// Which input of the request.
+        index: u32,
+        /// Sum of the hidden states so far.
+        sum: Vec<f32>,
+    },
+}
+
+/// How one answer is generated.
+pub(crate) struct Generate {
+    pub(crate) choice: u32,
+    pub(crate) sampling: Sampling,
+    pub(crate) max_tokens: usize,
+    pub(crate) ignore_eos: bool,
+    pub(crate) logprobs: Option<usize>,
+    pub(crate) matcher: Option<Matcher>,
+    pub(crate) text: TextOutput,
+    pub(crate) history: History,
+    pub(crate) generated: usize,
+}
+
+/// A sequence in the loop.
+pub(super) struct Sequence {
+    pub(super) request: u64,
+    /// Order of arrival.
+    pub(super) arrival: u64,
+    pub(super) tokens: Vec<u32>,
+    pub(super) prompt_tokens: usize,
+    /// It has had a place in the batch before.
+    pub(super) started: bool,
+    /// Tokens whose keys and values are in the cache.
+    pub(super) computed: usize,
+    pub(super) pages: Vec<u32>,
+    pub(super) adapters: Arc<Adapters>,
+    pub(super) scope: Arc<Scope>,
+    pub(super) goal: Goal,
+}
+
+impl Sequence {
+    pub(super) fn new(request: u64, arrival: u64, new: NewSequence) -> Self {
+        let NewSequence { tokens, adapters, scope, goal } = new;
+        Self {
+            request,
+            arrival,
+            prompt_tokens: tokens.len(),
+            tokens,
+            started: false,
+            computed: 0,
+            pages: Vec::new(),
+            adapters,
+            scope,
+            goal,
+        }
+    }
+
+    /// Tokens that are not in the cache yet.
+    pub(super) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Whether it goes on by one token a step.
+    pub(super) fn decodes(&self) -> bool {
+        self.tokens.len() > self.prompt_tokens && self.pending() == 1
+    }
+
+    /// Later answers of a request wait until the first has put their prompt into the cache.
+    pub(super) fn is_first(&self) -> bool {
+        !matches!(&self.goal, Goal::Generate(generate) if generate.choice > 0)
+    }
+
+    /// What to ask of the backbone when the next `tokens` run.
+    pub(super) fn want(&self, tokens: usize) -> Want {
+        match self.goal {
+            Goal::Embed { .. } => Want::Hidden,
+            Goal::Generate(_) if tokens == self.pending() => Want::LastLogits,
+            Goal::Generate(_) => Want::Nothing,
+        }
+    }
+
+    /// Tokens that it may still cost.
+    pub(super) fn tokens_left(&self) -> usize {
+        match &self.goal {
+            Goal::Embed { .. } => self.pending(),
+            Goal::Generate(generate) => self.pending() + generate.max_tokens - generate.generated,
+        }
+    }
+}

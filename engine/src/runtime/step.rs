@@ -1,0 +1,340 @@
+//! The loop itself: take commands, admit, plan, run one step, hand out what came of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use protocol::{ErrorCode, Event, Usage, WorkError};
+use tokio::sync::mpsc;
+
+use super::commands::Command;
+use super::pages::Pages;
+use super::plan::{Pending, plan};
+use super::probe::probe;
+use super::sequence::{Goal, NewRequest, Sequence};
+use super::stats::{EngineStats, Meter};
+use super::stream::EventSender;
+use crate::backbone::{Batch, PAGE_TOKENS, Runner, Slice, SliceOutput};
+use crate::tokenizer::Tokenizer;
+
+/// Owns the runner and everything that runs on it.
+pub(crate) struct StepLoop {
+    pub(super) tokenizer: Arc<Tokenizer>,
+    runner: Box<dyn Runner>,
+    commands: mpsc::Receiver<Command>,
+    limits: Limits,
+    pub(super) pages: Pages,
+    waiting: VecDeque<Sequence>,
+    running: Vec<Sequence>,
+    pub(super) requests: HashMap<u64, Request>,
+    arrivals: u64,
+    shared: Shared,
+    meter: Meter,
+}
+
+/// How much runs at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Sequences in the batch.
+    pub(crate) rows_max: usize,
+    /// Prompt tokens per step.
+    pub(crate) prefill_tokens: usize,
+}
+
+/// What the loop shares with the engine's handles.
+#[derive(Clone, Default)]
+pub(crate) struct Shared {
+    pub(crate) stats: Arc<Mutex<EngineStats>>,
+    /// Sequences that were submitted and have no place in the batch yet.
+    pub(crate) queued: Arc<AtomicUsize>,
+}
+
+/// A request whose sequences are in the loop.
+pub(super) struct Request {
+    pub(super) events: EventSender,
+    pub(super) unfinished: usize,
+    pub(super) usage: Usage,
+    /// The first answer's prompt is in the cache.
+    pub(super) prompt_cached: bool,
+}
+
+impl StepLoop {
+    pub(crate) fn new(
+        tokenizer: Arc<Tokenizer>,
+        runner: Box<dyn Runner>,
+        commands: mpsc::Receiver<Command>,
+        limits: Limits,
+        shared: Shared,
+    ) -> Self {
+        let pages = Pages::new(runner.pages());
+        Self {
+            tokenizer,
+            runner,
+            commands,
+            limits,
+            pages,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            requests: HashMap::new(),
+            arrivals: 0,
+            shared,
+            meter: Meter::default(),
+        }
+    }
+
+    /// Runs until it is told to stop or all handles are gone.
+    pub(crate) fn run(mut self) {
+        while self.take_commands() {
+            self.drop_cancelled();
+            self.admit();
+            self.step();
+            self.publish();
+        }
+        for request in self.requests.values() {
+            let message = "the engine is shutting down; send the request again";
+            request.events.fail(WorkError::new(ErrorCode::Draining, message));
+        }
+    }
+
+    /// Takes what has come; waits for something if there is nothing to run. False means stop.
+    fn take_commands(&mut self) -> bool {
+        let idle = self.running.is_empty() && self.waiting.is_empty();
+        let mut next = if idle { self.commands.blocking_recv() } else { self.try_next() };
+        while let Some(command) = next {
+            if !self.obey(command) {
+                return false;
+            }
+            next = self.try_next();
+        }
+        !self.commands.is_closed()
+    }
+
+    fn try_next(&mut self) -> Option<Command> {
+        self.commands.try_recv().ok()
+    }
+
+    fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Submit(request) => self.enqueue(request),
+            Command::Probe { adapter, tokens, reply } => {
+                let report = probe(&mut *self.runner, &mut self.pages, adapter, &tokens);
+                let busy = || WorkError::new(ErrorCode::Busy, "the KV cache is full; try again");
+                // Whoever gave up waiting does not need the report.
+                let _ = reply.try_send(report.ok_or_else(busy));
+            }
+            Command::Stop => return false,
+        }
+        true
+    }
+
+    fn enqueue(&mut self, new: NewRequest) {
+        let id = self.arrivals;
+        let request = Request {
+            events: new.events,
+            unfinished: new.sequences.len(),
+            usage: Usage::default(),
+            prompt_cached: false,
+        };
+        self.requests.insert(id, request);
+        for sequence in new.sequences {
+            self.waiting.push_back(Sequence::new(id, self.arrivals, sequence));
+            self.arrivals += 1;
+        }
+    }
+
+    /// Frees everything of requests that nobody listens to any more.
+    fn drop_cancelled(&mut self) {
+        self.requests.retain(|_, request| !request.events.is_cancelled());
+        let requests = &self.requests;
+        let queued = &self.shared.queued;
+        self.waiting.retain(|sequence| {
+            let kept = requests.contains_key(&sequence.request);
+            if !kept && !sequence.started {
+                queued.fetch_sub(1, Ordering::Relaxed);
+            }
+            kept
+        });
+        let pages = &mut self.pages;
+        self.running.retain_mut(|sequence| {
+            let kept = requests.contains_key(&sequence.request);
+            if !kept {
+                pages.release(&mut sequence.pages);
+            }
+            kept
+        });
+    }
+
+    /// Gives waiting sequences a place, oldest first, while rows and pages last.
+    fn admit(&mut self) {
+        let mut passed_over = VecDeque::new();
+        while self.running.len() < self.limits.rows_max {
+            let Some(mut sequence) = self.waiting.pop_front() else { break };
+            if !sequence.is_first() && !self.requests[&sequence.request].prompt_cached {
+                passed_over.push_back(sequence);
+                continue;
+            }
+            self.reuse_prefix(&mut sequence);
+            let missing = Pages::needed(sequence.tokens.len() + 1) - sequence.pages.len();
+            if missing > self.pages.available() && !self.running.is_empty() {
+                self.pages.release(&mut sequence.pages);
+                sequence.computed = 0;
+                passed_over.push_back(sequence);
+                break;
+            }
+            self.start(&mut sequence);
+            self.running.push(sequence);
+        }
+        passed_over.append(&mut self.waiting);
+        self.waiting = passed_over;
+    }
+
+    fn reuse_prefix(&mut self, sequence: &mut Sequence) {
+        if let Goal::Generate(_) = sequence.goal {
+            // At least one token must run, for its logits.
+            let known = &sequence.tokens[..sequence.tokens.len() - 1];
+            sequence.pages = self.pages.reuse(&sequence.scope, known);
+            sequence.computed = sequence.pages.len() * PAGE_TOKENS;
+        }
+    }
+
+    /// Counts a sequence's prompt when it gets its first place.
+    fn start(&mut self, sequence: &mut Sequence) {
+        if std::mem::replace(&mut sequence.started, true) {
+            return;
+        }
+        self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+        let (prompt, cached) = (sequence.prompt_tokens, sequence.computed);
+        let mut stats = self.shared.stats.lock();
+        stats.prompt_tokens_total += prompt as u64;
+        stats.cached_tokens_total += cached as u64;
+        let request = self.requests.get_mut(&sequence.request).expect("sequences have requests");
+        if let Goal::Embed { .. } = sequence.goal {
+            request.usage.prompt_tokens += prompt as u32;
+        } else if sequence.is_first() {
+            let (prompt_tokens, cached_tokens) = (prompt as u32, cached as u32);
+            request.usage = Usage { prompt_tokens, cached_tokens, completion_tokens: 0 };
+            request.events.send(Event::Started { prompt_tokens, cached_tokens });
+        }
+    }
+
+    /// Runs one step over everything that has a place.
+    fn step(&mut self) {
+        self.running.sort_by_key(|sequence| sequence.arrival);
+        let tokens = self.plan();
+        let mut order: Vec<usize> = (0..self.running.len()).filter(|&i| tokens[i] > 0).collect();
+        if order.is_empty() {
+            return;
+        }
+        // Sequences with equal adapters side by side share one pass of the adapters' matrices.
+        order.sort_by(|&a, &b| {
+            self.running[a].scope.adapters.cmp(&self.running[b].scope.adapters).then(a.cmp(&b))
+        });
+        let slices = order.iter().map(|&i| slice(&self.running[i], tokens[i])).collect();
+        let before = Instant::now();
+        let outputs = self.runner.step(&Batch { slices });
+        let decodes = order.iter().filter(|&&i| self.running[i].decodes()).count();
+        let prompt_tokens = tokens.iter().sum::<usize>() - decodes;
+        self.meter.step(prompt_tokens, decodes, before.elapsed());
+        let mut of_sequence: Vec<Option<SliceOutput>> = tokens.iter().map(|_| None).collect();
+        for (index, output) in order.into_iter().zip(outputs) {
+            of_sequence[index] = Some(output);
+        }
+        self.absorb(&tokens, of_sequence);
+    }
+
+    /// Decides how many tokens of each sequence run, and finds pages for them. Who came last gives
+    /// its pages back if there are not enough.
+    fn plan(&mut self) -> Vec<usize> {
+        let pending = |sequence: &Sequence| Pending {
+            tokens: sequence.pending(),
+            decodes: sequence.decodes(),
+        };
+        let pending: Vec<Pending> = self.running.iter().map(pending).collect();
+        let mut tokens = plan(&pending, self.limits.prefill_tokens);
+        let mut index = 0;
+        while index < self.running.len() {
+            let sequence = &mut self.running[index];
+            if self.pages.grow(&mut sequence.pages, sequence.computed + tokens[index]) {
+                index += 1;
+            } else {
+                self.preempt_last();
+            }
+        }
+        tokens.truncate(self.running.len());
+        tokens
+    }
+
+    fn preempt_last(&mut self) {
+        let mut last = self.running.pop().expect("a sequence lacks pages");
+        self.pages.release(&mut last.pages);
+        last.computed = 0;
+        if let Goal::Embed { sum, .. } = &mut last.goal {
+            sum.fill(0.0);
+        }
+        self.shared.stats.lock().preemptions_total += 1;
+        self.waiting.push_front(last);
+    }
+
+    fn absorb(&mut self, tokens: &[usize], outputs: Vec<Option<SliceOutput>>) {
+        let running = std::mem::take(&mut self.running);
+        for ((mut sequence, tokens), output) in running.into_iter().zip(tokens).zip(outputs) {
+            let goes_on = match output {
+                Some(output) => self.advance(&mut sequence, *tokens, output),
+                None => true,
+            };
+            if goes_on {
+                self.running.push(sequence);
+            } else {
+                self.finish(sequence);
+            }
+        }
+    }
+
+    /// Gives a sequence's pages back and ends its request if it was the last.
+    fn finish(&mut self, mut sequence: Sequence) {
+        let known = &sequence.tokens[..sequence.computed];
+        self.pages.remember(&sequence.scope, known, &sequence.pages);
+        self.pages.release(&mut sequence.pages);
+        let Some(request) = self.requests.get_mut(&sequence.request) else { return };
+        request.unfinished -= 1;
+        if request.unfinished == 0 {
+            request.events.send(Event::Done(request.usage));
+            self.requests.remove(&sequence.request);
+        }
+    }
+
+    /// Ends a request whose work cannot go on.
+    pub(super) fn fail(&mut self, request: u64, error: WorkError) {
+        if let Some(request) = self.requests.remove(&request) {
+            request.events.fail(error);
+        }
+    }
+
+    pub(super) fn count_generated(&self) {
+        self.shared.stats.lock().generated_tokens_total += 1;
+    }
+
+    fn publish(&self) {
+        let mut stats = self.shared.stats.lock();
+        stats.running = self.running.len() as u32;
+        stats.waiting = self.waiting.len() as u32;
+        let all = self.running.iter().chain(&self.waiting);
+        stats.queued_tokens = all.map(|sequence| sequence.tokens_left() as u64).sum();
+        stats.kv_used_ratio = self.pages.used_ratio();
+        stats.prefill_tokens_per_second = self.meter.prefill_tokens_per_second();
+        stats.decode_tokens_per_second = self.meter.decode_tokens_per_second();
+        stats.steps_total += 1;
+    }
+}
+
+fn slice(sequence: &Sequence, tokens: usize) -> Slice<'_> {
+    Slice {
+        tokens: &sequence.tokens[sequence.computed..sequence.computed + tokens],
+        position: sequence.computed,
+        pages: &sequence.pages,
+        adapters: &sequence.adapters,
+        want: sequence.want(tokens),
+    }
+}

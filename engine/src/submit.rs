@@ -1,0 +1,161 @@
+//! Work at the engine's door: checked against the model, turned into tokens, put in the queue.
+
+use std::sync::Arc;
+
+use protocol::{
+    Constraint, EmbedWork, ErrorCode, GenerateWork, Prompt, Sampling, TenantId, Work, WorkError,
+};
+
+use crate::backbone::Adapters;
+use crate::constrain::Matcher;
+use crate::engine::Engine;
+use crate::prompt::invalid;
+use crate::runtime::{
+    Command, EventStream, Generate, Goal, History, NewRequest, NewSequence, Scope, TextOutput,
+    channel, tool_grammar,
+};
+
+/// Answers to one request.
+const CHOICES_MAX: u32 = 16;
+/// Inputs of one embedding request.
+const INPUTS_MAX: usize = 2048;
+
+impl Engine {
+    /// Starts a piece of work. Dropping the stream cancels it.
+    ///
+    /// # Errors
+    /// [`WorkError`] if the work cannot be done as written, needs an adapter that is not resident,
+    /// or finds the queue full.
+    pub fn submit(&self, work: Work) -> Result<EventStream, WorkError> {
+        match work {
+            Work::Generate(work) => self.submit_generate(work),
+            Work::Embed(work) => self.submit_embed(work),
+            Work::Prove(_) => {
+                Err(WorkError::new(ErrorCode::InvalidRequest, "an adapter is proven by loading it"))
+            }
+        }
+    }
+
+    fn submit_generate(&self, work: GenerateWork) -> Result<EventStream, WorkError> {
+        if work.choices == 0 || work.choices > CHOICES_MAX {
+            return Err(invalid("n", format!("n is 1 to {CHOICES_MAX}")));
+        }
+        let adapters = self.lease(&work.adapters)?;
+        let tokens = self.inner.firmware.tokens_of(&work.prompt)?;
+        let max_tokens = self.answer_limit(tokens.len(), work.max_tokens)?;
+        let scope = Arc::new(scope(&work.tenant, &adapters));
+        let constraint = constraint_of(&work);
+        let sequences: Result<Vec<_>, WorkError> = (0..work.choices)
+            .map(|choice| {
+                let matcher = constraint.as_ref().map(|c| self.matcher(c)).transpose()?;
+                let goal = self.generate(&work, choice, &tokens, max_tokens, matcher);
+                let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
+                Ok(NewSequence { tokens: tokens.clone(), adapters, scope, goal })
+            })
+            .collect();
+        // A text and a call per token, and each choice's last words and end.
+        let events_max = work.choices as usize * (2 * max_tokens + 8) + 8;
+        self.enqueue(sequences?, events_max)
+    }
+
+    fn generate(
+        &self,
+        work: &GenerateWork,
+        choice: u32,
+        tokens: &[u32],
+        max_tokens: usize,
+        matcher: Option<Matcher>,
+    ) -> Goal {
+        let tokenizer = Arc::clone(&self.inner.firmware.tokenizer);
+        Goal::Generate(Box::new(Generate {
+            choice,
+            max_tokens,
+            ignore_eos: work.ignore_eos,
+            logprobs: work.logprobs.map(usize::from),
+            matcher,
+            text: TextOutput::new(tokenizer, work.stop.clone(), has_tools(&work.prompt)),
+            history: history(&work.sampling, tokens),
+            sampling: work.sampling.clone(),
+            generated: 0,
+        }))
+    }
+
+    fn submit_embed(&self, work: EmbedWork) -> Result<EventStream, WorkError> {
+        if work.inputs.is_empty() || work.inputs.len() > INPUTS_MAX {
+            return Err(invalid("input", format!("1 to {INPUTS_MAX} inputs are possible")));
+        }
+        let adapters = self.lease(&work.adapters)?;
+        let scope = Arc::new(scope(&work.tenant, &adapters));
+        let hidden = self.inner.firmware.backbone.shape().hidden;
+        let sequences: Result<Vec<_>, WorkError> = (0..)
+            .zip(&work.inputs)
+            .map(|(index, input)| {
+                let tokens = self.inner.firmware.tokens_of(input)?;
+                self.answer_limit(tokens.len(), Some(0))?;
+                let goal = Goal::Embed { index, sum: vec![0.0; hidden] };
+                let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
+                Ok(NewSequence { tokens, adapters, scope, goal })
+            })
+            .collect();
+        let events_max = work.inputs.len() + 8;
+        self.enqueue(sequences?, events_max)
+    }
+
+    fn enqueue(
+        &self,
+        sequences: Vec<NewSequence>,
+        events_max: usize,
+    ) -> Result<EventStream, WorkError> {
+        let count = sequences.len();
+        self.reserve(count)?;
+        let (events, stream) = channel(events_max);
+        self.send(Command::Submit(NewRequest { events, sequences }))
+            .inspect_err(|_| self.release(count))?;
+        Ok(stream)
+    }
+
+    /// How many tokens may follow a prompt.
+    fn answer_limit(&self, prompt: usize, asked: Option<u32>) -> Result<usize, WorkError> {
+        let most = self.inner.tokens_max;
+        let left = most.saturating_sub(prompt);
+        let asked = asked.map(|asked| asked as usize);
+        if prompt > most || (left == 0 && asked != Some(0)) {
+            let message = format!(
+                "the prompt has {prompt} tokens; prompt and answer together have room for {most}"
+            );
+            return Err(WorkError::new(ErrorCode::ContextLengthExceeded, message));
+        }
+        Ok(asked.unwrap_or(left).min(left))
+    }
+
+    fn matcher(&self, constraint: &Constraint) -> Result<Matcher, WorkError> {
+        Ok(self.inner.firmware.grammars()?.compile(constraint)?)
+    }
+}
+
+/// What the answer must look like: the caller's constraint, or a call that is demanded.
+fn constraint_of(work: &GenerateWork) -> Option<Constraint> {
+    let demanded = match &work.prompt {
+        Prompt::Chat { tools, tool_choice, .. } => tool_grammar(tools, tool_choice),
+        Prompt::Text(_) | Prompt::Tokens(_) => None,
+    };
+    demanded.map(Constraint::Lark).or_else(|| work.constraint.clone())
+}
+
+fn has_tools(prompt: &Prompt) -> bool {
+    use protocol::ToolChoice;
+    matches!(prompt, Prompt::Chat { tools, tool_choice, .. }
+        if !tools.is_empty() && *tool_choice != ToolChoice::None)
+}
+
+/// Only the repetition penalty looks at the prompt.
+fn history(sampling: &Sampling, tokens: &[u32]) -> History {
+    let looks = sampling.repetition_penalty.to_bits() != 1.0f32.to_bits();
+    if looks { History::of_prompt(tokens) } else { History::default() }
+}
+
+fn scope(tenant: &TenantId, adapters: &Adapters) -> Scope {
+    let adapters =
+        adapters.iter().map(|(adapter, scale)| (adapter.generation, scale.to_bits())).collect();
+    Scope { tenant: tenant.clone(), adapters }
+}
