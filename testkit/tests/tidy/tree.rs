@@ -18,7 +18,8 @@ impl File {
     /// Whether it is Rust code of a crate and no test.
     pub(crate) fn is_code(&self) -> bool {
         let test = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
-        self.path.ends_with(".rs") && self.path.contains("/src/") && !test
+        let rust = Path::new(&self.path).extension().is_some_and(|ending| ending == "rs");
+        rust && self.path.contains("/src/") && !test
     }
 
     /// Its lines with their numbers, without comments and without the tests at its end.
