@@ -90,7 +90,8 @@ fn create(directory: &Path, secret: &[u8; 32]) -> io::Result<()> {
 fn must_be_private(path: &Path) -> Result<(), NodeError> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).map_err(NodeError::disk(path))?.permissions().mode();
-    if mode & 0o077 == 0 { Ok(()) } else { Err(NodeError::KeyExposed(path.to_owned())) }
+    let for_others = mode & 0o077;
+    if for_others == 0 { Ok(()) } else { Err(NodeError::KeyExposed(path.to_owned())) }
 }
 
 #[cfg(not(unix))]

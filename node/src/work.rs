@@ -23,7 +23,7 @@ use crate::runs::{Events, Runs};
 /// How often adapters are made resident again when others push them out before the work begins.
 const RESIDENCY_ATTEMPTS: usize = 3;
 /// Longest life of one piece of work, whatever its sender says.
-const DEADLINE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const DEADLINE_MAX: Duration = Duration::from_hours(24);
 /// Adapters that a heartbeat names.
 const RESIDENT_SHOWN_MAX: usize = 256;
 

@@ -34,7 +34,7 @@ impl Default for LinkConfig {
             ping_every: Duration::from_secs(5),
             lease: Duration::from_secs(30),
             check_every: Duration::from_secs(2),
-            touch_every: Duration::from_secs(60),
+            touch_every: Duration::from_mins(1),
             handshake_max: Duration::from_secs(10),
             write_stall_max: Duration::from_secs(30),
             links_max: 10_000,

@@ -128,9 +128,8 @@ impl Reader<'_> {
                     self.beat(load);
                 }
                 Some(message @ (FromNode::Event { .. } | FromNode::Failed { .. })) => {
-                    if self.link.deliver(message) {
-                        self.links.0.metrics.slow();
-                    }
+                    let slow = self.link.deliver(message);
+                    self.links.0.metrics.slow(slow);
                 }
                 Some(FromNode::Goodbye) => return None,
                 Some(FromNode::Hello(_) | FromNode::Proof { .. }) => {

@@ -1,8 +1,10 @@
 //! `POST /v1/nodes/enroll`: a join token and a proof of a key, for a place among the nodes.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,16 +17,15 @@ use super::Links;
 use crate::error::ApiError;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
+const BODY_WAIT_MAX: Duration = Duration::from_secs(10);
 const NAME_CHARS_MAX: usize = 128;
 
 /// Enrols a node. The node that did may ask again with the same token, in case it lost the answer.
 pub(super) async fn enrol(
     State(links): State<Links>,
-    body: Bytes,
+    request: Request,
 ) -> Result<(StatusCode, Json<EnrolReply>), ApiError> {
-    if body.len() > BODY_BYTES_MAX {
-        return Err(ApiError::BodyTooLarge { limit_bytes: BODY_BYTES_MAX as u64 });
-    }
+    let body = read(request.into_body()).await?;
     let request: EnrolRequest = serde_json::from_slice(&body)
         .map_err(|_| ApiError::invalid("body", "the body is no enrolment request"))?;
     let token: JoinToken = request.token.parse().map_err(|_| StoreError::TokenUnknown)?;
@@ -41,6 +42,12 @@ pub(super) async fn enrol(
         enrolled.join_token
     );
     Ok((StatusCode::CREATED, Json(EnrolReply { node: enrolled.id })))
+}
+
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    let read = tokio::time::timeout(BODY_WAIT_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    let too_large = ApiError::BodyTooLarge { limit_bytes: BODY_BYTES_MAX as u64 };
+    read.map_err(|_| ApiError::BodyTimeout)?.map_err(|_| too_large)
 }
 
 /// The node that asks, once it has shown that it holds the key.

@@ -240,7 +240,9 @@ impl Link {
         let mut streams = self.streams.lock();
         streams.closed = true;
         let open = std::mem::take(&mut streams.open);
-        open.values().for_each(|route| route.fail(node_lost()));
+        for route in open.values() {
+            route.fail(node_lost());
+        }
         open.len()
     }
 }

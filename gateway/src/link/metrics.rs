@@ -54,7 +54,7 @@ impl LinkMetrics {
         self.streams_lost.with_label_values::<&str>(&[]).inc_by(streams as u64);
     }
 
-    pub(super) fn slow(&self) {
-        self.streams_slow.with_label_values::<&str>(&[]).inc();
+    pub(super) fn slow(&self, was_slow: bool) {
+        self.streams_slow.with_label_values::<&str>(&[]).inc_by(u64::from(was_slow));
     }
 }

@@ -150,14 +150,12 @@ pub(crate) enum Found {
 impl Shelf {
     fn add(&mut self, digest: Digest, size_bytes: u64) {
         self.uses += 1;
-        let file = File { size_bytes, used: self.uses, pins: 0 };
-        match self.files.get_mut(&digest) {
-            Some(known) => known.used = self.uses,
-            None => {
-                self.bytes += size_bytes;
-                self.files.insert(digest, file);
-            }
+        if let Some(known) = self.files.get_mut(&digest) {
+            known.used = self.uses;
+            return;
         }
+        self.bytes += size_bytes;
+        self.files.insert(digest, File { size_bytes, used: self.uses, pins: 0 });
     }
 
     fn take(&mut self, digest: Digest) {

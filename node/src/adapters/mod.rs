@@ -109,13 +109,13 @@ impl Adapters {
         self.metrics.adapter_cache(self.cache.bytes());
         let _permit = self.loads.acquire().await.expect("this semaphore is never closed");
         let started = Instant::now();
-        let proof = self.into_engine(manifest.clone(), config, weights).await?;
+        let proof = self.hand_over(manifest.clone(), config, weights).await?;
         self.metrics.adapter_load(source, started.elapsed());
         Ok(proof)
     }
 
     /// Hands the files over on a blocking thread; they stay on disk until the engine has read them.
-    async fn into_engine(
+    async fn hand_over(
         &self,
         manifest: AdapterManifest,
         config: Pinned,

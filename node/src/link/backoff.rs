@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 const BASE: Duration = Duration::from_millis(500);
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 
 /// The wait before attempt `attempt` (the first again is 0); `random` is in `[0, 1)`.
 pub(crate) fn wait(attempt: u32, random: f64) -> Duration {

@@ -61,7 +61,8 @@ async fn upgrade(gateway: &Gateway) -> Result<Socket, NodeError> {
     if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(NodeError::NoUpgrade(reply.status().as_u16()));
     }
-    let accept = reply.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes());
+    let accept =
+        reply.headers().get(SEC_WEBSOCKET_ACCEPT).map(reqwest::header::HeaderValue::as_bytes);
     if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(NodeError::Handshake);
     }

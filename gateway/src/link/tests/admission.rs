@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use node::NodeError;
 use protocol::NodeKind;
 use protocol::link::Refusal;
 
 use super::mock::generate;
-use super::rig::{Rig, all, now, tenant};
+use super::rig::{Rig, all, now, tenant, url};
 
 fn refused_for(error: &NodeError) -> Option<Refusal> {
     match error {
@@ -96,4 +98,30 @@ async fn revocation_cuts_a_live_link() {
     let ended = node.end().await.unwrap_err();
     assert_eq!(refused_for(&ended), Some(Refusal::Revoked));
     assert!(!ended.retryable());
+}
+
+#[tokio::test]
+async fn a_large_or_senseless_enrolment_is_refused_in_the_apis_own_form() {
+    let rig = Rig::start().await;
+    let client = reqwest::Client::new();
+    let address = url(rig.address).join("/v1/nodes/enroll").unwrap();
+    let signed_by_nobody = serde_json::json!({
+        "token": rig.join_token(NodeKind::Device).await.reveal(),
+        "public_key": BASE64.encode([1; 32]),
+        "nonce": BASE64.encode([2; 32]),
+        "signature": BASE64.encode([3; 64]),
+        "kind": "device",
+        "name": "phone",
+    });
+    let bodies = [
+        ("{}".to_owned(), 400, "invalid_request"),
+        (" ".repeat(17 << 10), 413, "body_too_large"),
+        (signed_by_nobody.to_string(), 400, "invalid_request"),
+    ];
+    for (body, status, code) in bodies {
+        let reply = client.post(address.clone()).body(body).send().await.unwrap();
+        assert_eq!(reply.status(), status);
+        let error: serde_json::Value = reply.json().await.unwrap();
+        assert_eq!(error["error"]["code"], code);
+    }
 }

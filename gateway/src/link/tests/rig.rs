@@ -28,7 +28,6 @@ pub struct Rig {
     pub links: Links,
     pub registry: Arc<dyn Registry>,
     pub blobs: Blobs,
-    pub scope: Scope,
     pub metrics: Arc<Metrics>,
     pub address: SocketAddr,
     live: Arc<MemoryLiveState>,
@@ -71,7 +70,7 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let router = links.router();
         scope.spawn("server", async move { axum::serve(listener, router).await });
-        Self { links, registry, blobs, scope, metrics, address, live, home }
+        Self { links, registry, blobs, metrics, address, live, home }
     }
 
     /// A join token for one node of this kind.

@@ -15,6 +15,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::mock::generate;
 use super::rig::{Rig, in_time, now, until};
 
+type Sign<'a> = Box<dyn FnOnce([u8; 32]) -> Vec<u8> + 'a>;
+
 /// A node's end of a link, without a node.
 struct Peer {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -110,7 +112,7 @@ async fn a_signature_that_is_not_the_nodes_is_refused() {
     let replayed = |_| identity.sign(&link_payload(&[0; 32], node)).to_vec();
     let bare = |nonce: [u8; 32]| identity.sign(&nonce).to_vec();
     let short = |_| vec![0; 63];
-    let signers: [Box<dyn FnOnce([u8; 32]) -> Vec<u8>>; 4] =
+    let signers: [Sign; 4] =
         [Box::new(anothers), Box::new(replayed), Box::new(bare), Box::new(short)];
     for sign in signers {
         let refusal = Peer::dial(&rig).await.refusal(hello(node), sign).await;
