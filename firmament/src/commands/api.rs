@@ -1,0 +1,154 @@
+//! A client of the gateway's API, for the commands.
+//! Owns: how a server's answer becomes a result or a failure. Never: what is asked.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use protocol::api::List;
+use protocol::openai::ErrorBody;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::Server;
+use crate::failure::{Exit, Failure};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence of a server; generating may take its time.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+const PAGE: &str = "200";
+
+/// A gateway to ask.
+pub struct Api {
+    base: Url,
+    key: Option<String>,
+    client: Client,
+}
+
+impl Api {
+    /// A client of `server`; nothing is sent yet.
+    pub fn new(server: &Server) -> Result<Self, Failure> {
+        let base =
+            Url::parse(&server.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let base = base.ok_or_else(|| {
+            Failure::usage(anyhow!("`{}` is not an http or https address", server.url))
+        })?;
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(SILENCE_MAX);
+        let client = client.build().map_err(|error| Failure::new(error, "check SSL_CERT_FILE"))?;
+        Ok(Self { base, key: server.api_key.clone(), client })
+    }
+
+    /// A request to a path of plain segments, each of which is escaped.
+    pub fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        let mut path = url.path_segments_mut().expect("http addresses have paths");
+        path.pop_if_empty().extend(segments);
+        drop(path);
+        let request = self.client.request(method, url);
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    /// Sends a request and waits for the head of a good answer.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refused(response).await) }
+    }
+
+    /// Reads an answer if it is a good one.
+    #[cfg(feature = "up")]
+    pub async fn checked<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
+        let good = response.status().is_success();
+        if good { self.read(response).await } else { Err(refused(response).await) }
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        self.read(self.send(request).await?).await
+    }
+
+    /// Reads an answer.
+    pub async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Failure> {
+        response.json().await.map_err(|error| {
+            if error.is_decode() {
+                let error = error.without_url();
+                return Failure::new(error, "check that --url names a gateway of this release");
+            }
+            self.unreachable(error)
+        })
+    }
+
+    /// Every page of a listing.
+    pub async fn list<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<Vec<T>, Failure> {
+        let mut items = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.page(segments, after.as_deref()).await?;
+            items.extend(page.data);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        after: Option<&str>,
+    ) -> Result<List<T>, Failure> {
+        let (client, request) = self.request(Method::GET, segments).build_split();
+        let mut request = request.map_err(Failure::usage)?;
+        let mut query = request.url_mut().query_pairs_mut();
+        query.append_pair("limit", PAGE);
+        after.into_iter().for_each(|after| {
+            query.append_pair("after", after);
+        });
+        drop(query);
+        self.answer(RequestBuilder::from_parts(client, request)).await
+    }
+
+    /// Sends `body` and reads the answer.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.answer(self.request(Method::POST, segments).json(body)).await
+    }
+
+    /// No answer came.
+    pub fn unreachable(&self, error: reqwest::Error) -> Failure {
+        let host = self.base.authority().rsplit('@').next().unwrap_or_default().to_owned();
+        let error =
+            anyhow::Error::new(error.without_url()).context(format!("no answer from {host}"));
+        let advice = "start a server with `firmament up`, or name another with --url";
+        Failure::with(Exit::Unreachable, error, advice)
+    }
+}
+
+/// What a server's refusal means for the command.
+async fn refused(response: Response) -> Failure {
+    let status = response.status();
+    let body: Option<ErrorBody> = response.json().await.ok();
+    let (message, code) = body.map_or_else(
+        || (format!("the server answered {status}"), None),
+        |body| (body.error.message, body.error.code),
+    );
+    let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let (exit, advice) = match status {
+        StatusCode::NOT_FOUND => (Exit::NotFound, "see what there is with the `list` commands"),
+        StatusCode::UNAUTHORIZED => {
+            (Exit::Denied, "give a valid key with --api-key or FIRMAMENT_API_KEY")
+        }
+        StatusCode::FORBIDDEN => (Exit::Denied, "use a key with the scope that this needs"),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            (Exit::Failed, "try again in a moment")
+        }
+        status if status.is_server_error() => (Exit::Failed, "look at the server's log"),
+        _ => (Exit::Failed, "correct what the message names and try again"),
+    };
+    Failure::with(exit, anyhow!("{message}{code}"), advice)
+}

@@ -1,0 +1,47 @@
+//! What each command does, a file per subject.
+
+pub mod adapter;
+pub mod api;
+pub mod chat;
+pub mod doctor;
+pub mod firmware;
+pub mod health;
+pub mod key;
+pub mod node;
+pub mod shelf;
+
+use crate::cli::{Cli, Command};
+use crate::data::DataDir;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::roles;
+
+/// Does what the command line says.
+pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    let data = DataDir::new(cli.data)?;
+    #[cfg(feature = "up")]
+    let command = cli.command.map_or_else(Command::unsaid, Ok)?;
+    #[cfg(not(feature = "up"))]
+    let command = cli.command.expect("a build without `up` requires a command");
+    match command {
+        #[cfg(feature = "up")]
+        Command::Up(arguments) => roles::up::run(*arguments, &data).await,
+        #[cfg(feature = "gateway")]
+        Command::Gateway(arguments) => roles::gateway::run(*arguments, &data).await,
+        #[cfg(feature = "gateway")]
+        Command::Scheduler => Err(roles::gateway::no_scheduler_alone()),
+        #[cfg(feature = "worker")]
+        Command::Worker(arguments) => roles::worker::run(*arguments, &data).await,
+        #[cfg(feature = "device-agent")]
+        Command::DeviceAgent(arguments) => roles::device_agent::run(*arguments, &data).await,
+        #[cfg(feature = "gateway")]
+        Command::Migrate => roles::gateway::migrate(&data, output).await,
+        Command::Chat(arguments) => chat::run(arguments, output).await,
+        Command::Firmware(action) => firmware::run(action, &data, output).await,
+        Command::Adapter(action) => adapter::run(action, output).await,
+        Command::Key(action) => key::run(action, &data, output).await,
+        Command::Node(action) => node::run(action, output).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, &data, output).await,
+        Command::Health(arguments) => health::run(&arguments, output).await,
+    }
+}

@@ -1,0 +1,125 @@
+//! The gateway with its scheduler, for nodes of other machines; and the registry's migrations.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::Args;
+use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
+use protocol::FirmwareId;
+use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
+use serde_json::json;
+use store::{LiveState, Registry};
+use telemetry::{Clock, Metrics, Scope, SystemClock};
+
+use super::record::Record;
+use crate::data::DataDir;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, print};
+
+/// Settings of the gateway role.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    gateway: GatewayConfig,
+    #[command(flatten)]
+    scheduler: SchedulerConfig,
+}
+
+/// A gateway that has its address, with the scheduler that it needs.
+pub struct Front {
+    gateway: Gateway,
+    scheduler: SchedulerConfig,
+    context: SchedulerContext,
+}
+
+impl Front {
+    /// Takes the address; nothing answers yet.
+    pub async fn bind(
+        gateway: GatewayConfig,
+        scheduler: SchedulerConfig,
+        record: &Record,
+        metrics: &Arc<Metrics>,
+        firmware: Option<FirmwareId>,
+    ) -> Result<Self, Failure> {
+        scheduler.limits().map_err(Failure::usage)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let live: Arc<dyn LiveState> = Arc::clone(&record.live) as _;
+        let context = GatewayContext {
+            registry: Arc::clone(&record.registry) as Arc<dyn Registry>,
+            blobs: record.blobs.clone(),
+            live: Arc::clone(&live),
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(&clock),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            firmware,
+        };
+        let gateway = Gateway::bind(gateway, context).await.map_err(refused)?;
+        let metrics = SchedulerMetrics::new(metrics);
+        let context = SchedulerContext { live, clock, metrics };
+        Ok(Self { gateway, scheduler, context })
+    }
+
+    /// Where it will answer.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.gateway.address()
+    }
+
+    /// Answers until `gateway` is cancelled; the scheduler lives in `scope`.
+    pub fn start(self, gateway: &Scope, scope: &Scope) {
+        let (config, context, inner) = (self.scheduler, self.context, scope.child());
+        scope.spawn("scheduler", async move {
+            if let Err(error) = scheduler::run(config, context, inner).await {
+                tracing::error!(error.message = %error, "the scheduler ended: {error}");
+            }
+        });
+        let inner = gateway.child();
+        gateway.spawn("gateway", self.gateway.run(inner));
+    }
+}
+
+/// Runs the role until it is told to stop.
+pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
+    let _held = data.lock()?;
+    let record = Record::open(data).await?;
+    let metrics = Arc::new(Metrics::new());
+    let drain = arguments.gateway.drain_timeout;
+    let front =
+        Front::bind(arguments.gateway, arguments.scheduler, &record, &metrics, None).await?;
+    let address = front.address();
+    let (scope, answering) = (Scope::new(), Scope::new());
+    front.start(&answering, &scope);
+    print(&format!("listening http://{address}"));
+    super::until_told(&scope).await?;
+    super::end(&answering, drain).await;
+    super::end(&scope, drain).await;
+    record.registry.close().await;
+    Ok(())
+}
+
+/// Brings the registry to this release's schema.
+pub async fn migrate(data: &DataDir, output: Output) -> Result<(), Failure> {
+    let record = Record::open(data).await?;
+    record.registry.close().await;
+    let path = data.registry();
+    output.show(&json!({ "registry": path, "migrated": true }), || {
+        format!("{} has this release's schema", path.display())
+    });
+    Ok(())
+}
+
+/// Live state is in the gateway's process: another process could not see it.
+pub fn no_scheduler_alone() -> Failure {
+    let what =
+        anyhow!("a scheduler of its own needs live state that processes share, and there is none");
+    Failure::new(what, "use `firmament gateway`, which runs a scheduler beside the gateway")
+}
+
+fn refused(error: GatewayError) -> Failure {
+    match error {
+        GatewayError::Listen { .. } => {
+            let advice = "choose another address with --listen, such as --listen 127.0.0.1:8081";
+            Failure::with(Exit::InUse, error, advice)
+        }
+        GatewayError::Store(error) => super::record::broken(error),
+    }
+}

@@ -1,0 +1,72 @@
+//! Running the roles: what each is given, when it is ready, how it ends.
+//! Owns: wiring and order. Never: what a role does (its own crate), a decision of theirs.
+
+#[cfg(feature = "device-agent")]
+pub mod device_agent;
+#[cfg(any(feature = "worker", feature = "device-agent"))]
+mod dial;
+#[cfg(any(feature = "worker", feature = "device-agent"))]
+mod engine;
+#[cfg(feature = "gateway")]
+pub mod gateway;
+#[cfg(feature = "up")]
+mod ready;
+#[cfg(feature = "gateway")]
+pub mod record;
+#[cfg(feature = "up")]
+pub mod up;
+#[cfg(feature = "worker")]
+pub mod worker;
+
+use std::time::Duration;
+
+use telemetry::Scope;
+
+use crate::failure::Failure;
+use crate::output::note;
+
+/// What the tasks of a role may take to end beyond its own drain time.
+const SHUTDOWN_SPARE: Duration = Duration::from_secs(10);
+
+/// Waits for SIGTERM, SIGINT or the end of `scope`; a second signal ends the process at once.
+async fn until_told(scope: &Scope) -> Result<(), Failure> {
+    let signal = tokio::select! {
+        () = scope.cancelled() => return Ok(()),
+        signal = telemetry::shutdown_signal() => {
+            signal.map_err(|error| Failure::new(error, "this system sends no signals"))?
+        }
+    };
+    tracing::info!(signal, "stopping: running requests may end");
+    scope.spawn("second-signal", async {
+        if telemetry::shutdown_signal().await.is_ok() {
+            note("stopped at once");
+            std::process::exit(130);
+        }
+    });
+    Ok(())
+}
+
+/// Ends a scope; names what did not end in time.
+async fn end(scope: &Scope, drain: Duration) {
+    for task in scope.shutdown(drain + SHUTDOWN_SPARE).await {
+        tracing::warn!(task, "task {task} did not end in time");
+    }
+}
+
+/// Runs one node until it ends by itself, or until the process is told to stop and the node drained.
+#[cfg(any(feature = "worker", feature = "device-agent"))]
+async fn node_until_told(
+    scope: &Scope,
+    running: impl Future<Output = Result<(), node::NodeError>>,
+    drain: Duration,
+) -> Result<Result<(), Failure>, node::NodeError> {
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        outcome = &mut running => return outcome.map(Ok),
+        told = until_told(scope) => if let Err(failure) = told { return Ok(Err(failure)) },
+    }
+    scope.cancel();
+    let outcome = tokio::time::timeout(drain + SHUTDOWN_SPARE, running).await;
+    end(scope, Duration::ZERO).await;
+    outcome.unwrap_or(Ok(())).map(Ok)
+}

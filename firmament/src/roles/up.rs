@@ -1,0 +1,227 @@
+//! `firmament up`: everything in one process, sharing one engine.
+//!
+//! The order: lock the data directory, take the port, answer (health, listings), fetch and load the
+//! firmware, let both nodes enrol and link, prove a token, say `ready`. Told to stop, the gateway ends
+//! its requests first, then the nodes leave, then the engine and the registry close.
+
+use std::sync::Arc;
+
+use ::engine::Engine;
+use clap::Args;
+use device_agent::{DeviceAgentConfig, DeviceAgentContext, DeviceMetrics};
+use gateway::{ApiToken, GatewayConfig, LOCAL_TENANT, Right};
+use node::{Identity, NodeConfig, NodeContext, NodeError, NodeMetrics};
+use protocol::link::JoinToken;
+use protocol::{NodeKind, TenantId};
+use scheduler::SchedulerConfig;
+use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware, Fleet as _};
+use telemetry::{Metrics, Scope};
+use time::{Duration, OffsetDateTime};
+use worker::{WorkerConfig, WorkerContext};
+
+use super::engine::EngineArguments;
+use super::gateway::Front;
+use super::ready;
+use super::record::{Record, broken};
+use crate::commands::shelf::Known;
+use crate::data::DataDir;
+use crate::failure::Failure;
+use crate::output::{note, print};
+
+/// Settings of everything.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    gateway: GatewayConfig,
+    #[command(flatten)]
+    scheduler: SchedulerConfig,
+    #[command(flatten)]
+    worker: WorkerConfig,
+    #[command(flatten)]
+    device: DeviceAgentConfig,
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+/// What runs, as far as it has been started.
+struct Up<'a> {
+    data: &'a DataDir,
+    record: Record,
+    metrics: Arc<Metrics>,
+    url: String,
+    /// The gateway; ends first.
+    answering: Scope,
+    /// The nodes.
+    working: Scope,
+    /// The scheduler.
+    rest: Scope,
+}
+
+/// Runs everything until it is told to stop.
+pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
+    let _held = data.lock()?;
+    let known = arguments.engine.known(data)?;
+    let record = Record::open(data).await?;
+    let metrics = Arc::new(Metrics::new());
+    let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
+    let drain = gateway.drain_timeout;
+    let front = Front::bind(gateway, scheduler, &record, &metrics, Some(known.id())).await?;
+    let (address, local) = (front.address(), arguments.gateway.listen.ip().is_loopback());
+    let url = ready::own_url(address);
+    let up = Up {
+        data,
+        record,
+        metrics,
+        url,
+        answering: Scope::new(),
+        working: Scope::new(),
+        rest: Scope::new(),
+    };
+    front.start(&up.answering, &up.rest);
+    let mut engine = None;
+    let outcome = tokio::select! {
+        outcome = up.serve(&arguments, &known, local, &mut engine) => outcome,
+        told = super::until_told(&up.rest) => told,
+    };
+    super::end(&up.answering, drain).await;
+    super::end(&up.working, std::time::Duration::ZERO).await;
+    if let Some(engine) = engine {
+        engine.shutdown();
+    }
+    super::end(&up.rest, std::time::Duration::ZERO).await;
+    up.record.registry.close().await;
+    outcome
+}
+
+impl Up<'_> {
+    /// Starts what needs the firmware and says when it is ready; ends only if something fails.
+    async fn serve(
+        &self,
+        arguments: &Arguments,
+        known: &Known,
+        local: bool,
+        engine: &mut Option<Engine>,
+    ) -> Result<(), Failure> {
+        self.enter(known).await?;
+        let engine = engine.insert(arguments.engine.start(self.data, known).await?);
+        let (device, worker) = self.nodes(arguments, engine).await?;
+        let ready = async {
+            let key = if local { None } else { Some(self.probe_key().await?) };
+            ready::wait(&self.url, key, 2).await?;
+            print(&format!("ready {}", self.url));
+            if !local {
+                note("callers need an API key: make one with `firmament key create --offline`");
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            outcome = ready => outcome,
+            ended = device => self.gone(NodeKind::Device, ended?),
+            ended = worker => self.gone(NodeKind::Worker, ended?),
+        }
+    }
+
+    /// Makes the firmware known, so that adapters can be bound to it.
+    async fn enter(&self, known: &Known) -> Result<(), Failure> {
+        let firmware = Firmware {
+            id: known.id(),
+            name: known.manifest.name.clone(),
+            version: known.manifest.version.clone(),
+            manifest: known.manifest.canonical(),
+            created_at: OffsetDateTime::now_utc(),
+        };
+        self.record.registry.put_firmware(&firmware).await.map_err(broken)
+    }
+
+    /// Starts both nodes on the one engine.
+    async fn nodes(
+        &self,
+        arguments: &Arguments,
+        engine: &Engine,
+    ) -> Result<(NodeTask, NodeTask), Failure> {
+        let budget = arguments.engine.adapter_budget_bytes();
+        let device = DeviceAgentContext {
+            node: self.node(NodeKind::Device, budget).await?,
+            context: self.context(NodeKind::Device, engine),
+            metrics: DeviceMetrics::new(&self.metrics),
+        };
+        let worker = WorkerContext {
+            node: self.node(NodeKind::Worker, budget).await?,
+            context: self.context(NodeKind::Worker, engine),
+        };
+        let (device_config, worker_config) = (arguments.device.clone(), arguments.worker.clone());
+        let device = device_agent::run(device_config, device, self.working.child());
+        let worker = worker::run(worker_config, worker, self.working.child());
+        Ok((self.working.spawn("device", device), self.working.spawn("worker", worker)))
+    }
+
+    fn context(&self, kind: NodeKind, engine: &Engine) -> NodeContext {
+        let metrics = Arc::new(NodeMetrics::register(&self.metrics, kind));
+        NodeContext { engine: Arc::new(engine.clone()), metrics }
+    }
+
+    /// A node's settings, with a join token unless it has enrolled before.
+    async fn node(&self, kind: NodeKind, adapter_budget_bytes: u64) -> Result<NodeConfig, Failure> {
+        let url = self.url.parse().expect("it was made of an address");
+        let config = NodeConfig::new(url, kind, kind.as_str(), self.data.node(kind));
+        let identity =
+            Identity::open(&config.data_dir, rand::random()).map_err(super::dial::ended)?;
+        let enrolled = self.record.registry.node(identity.node()).await.map_err(broken)?.is_some();
+        let join_token = if enrolled { None } else { Some(self.join_token(kind).await?) };
+        Ok(NodeConfig { join_token, adapter_budget_bytes, ..config })
+    }
+
+    /// A token that lets one node in, for a few minutes.
+    async fn join_token(&self, kind: NodeKind) -> Result<JoinToken, Failure> {
+        let now = OffsetDateTime::now_utc();
+        let id = format!("up-{:016x}", rand::random::<u64>());
+        let token = JoinToken::new(&id, &rand::random()).expect("the id is letters and digits");
+        let entry = store::registry::JoinToken {
+            id,
+            tenant: TenantId::from(LOCAL_TENANT),
+            kind,
+            uses_max: 1,
+            uses: 0,
+            created_at: now,
+            expires_at: now + Duration::minutes(10),
+            revoked_at: None,
+        };
+        let added = self.record.registry.add_join_token(&entry, &token.secret_digest()).await;
+        added.map_err(broken)?;
+        Ok(token)
+    }
+
+    /// A key for this process's own probe, where even callers on this machine need one.
+    async fn probe_key(&self) -> Result<String, Failure> {
+        let now = OffsetDateTime::now_utc();
+        let token = ApiToken::from_random(rand::random(), rand::random());
+        let key = ApiKey {
+            id: token.id().clone(),
+            tenant: TenantId::from(LOCAL_TENANT),
+            name: "probe of `firmament up`".to_owned(),
+            scopes: [Right::Inference, Right::Admin].map(|right| right.as_str().to_owned()).into(),
+            created_at: now,
+            expires_at: Some(now + Duration::minutes(5)),
+            revoked_at: None,
+        };
+        self.record.registry.add_key(&key, &token.digest()).await.map_err(broken)?;
+        Ok(token.reveal())
+    }
+
+    /// A node ended although nobody told it to.
+    fn gone(&self, kind: NodeKind, ended: Result<(), NodeError>) -> Result<(), Failure> {
+        match ended {
+            Err(error) => {
+                let advice =
+                    format!("remove `{}` to let it enrol anew", self.data.node(kind).display());
+                Err(Failure::new(error, advice))
+            }
+            Ok(()) => Err(Failure::new(
+                anyhow::anyhow!("the {kind} ended by itself"),
+                "run it again with -v to see why",
+            )),
+        }
+    }
+}
+
+type NodeTask = tokio::task::JoinHandle<Result<(), NodeError>>;
