@@ -306,3 +306,121 @@ async fn answer(shared: &Shared, stream: u64, work: Work) -> Result<Usage, WorkE
     }
     Err(WorkError::new(ErrorCode::Internal, "the engine broke off"))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use protocol::{
+        AdapterManifest, AdapterProof, Digest, EmbedWork, FirmwareId, FirmwareInfo, NodeKind,
+        RequestId, TenantId,
+    };
+    use telemetry::Metrics;
+
+    use super::*;
+    use crate::NodeConfig;
+    use crate::http::Gateway;
+    use crate::runs::{AdapterFiles, EngineStats};
+
+    /// A mock engine that is done at once.
+    struct DoneEngine(FirmwareInfo);
+
+    impl Runs for DoneEngine {
+        fn firmware(&self) -> &FirmwareInfo {
+            &self.0
+        }
+
+        fn submit(&self, _work: Work) -> Result<Events, WorkError> {
+            Ok(Box::pin(stream::iter([Ok(Event::Done(Usage::default()))])))
+        }
+
+        fn load_adapter(
+            &self,
+            _manifest: &AdapterManifest,
+            _files: AdapterFiles,
+        ) -> Result<AdapterProof, WorkError> {
+            Err(WorkError::new(ErrorCode::Internal, "this mock has no adapters"))
+        }
+
+        fn is_resident(&self, _generation: GenerationId) -> bool {
+            false
+        }
+
+        fn stats(&self) -> EngineStats {
+            EngineStats::default()
+        }
+    }
+
+    fn executor(home: &std::path::Path) -> (Arc<Executor>, Session) {
+        // Another test of this process may have installed it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let firmware = FirmwareInfo {
+            id: FirmwareId(Digest::of(b"firmware")),
+            name: "mock".to_owned(),
+            version: "1".to_owned(),
+            tokenizer: Digest::of(b"tokenizer"),
+            context_length: 8,
+            embedding_length: 8,
+            base_models: Vec::new(),
+        };
+        let engine: Arc<dyn Runs> = Arc::new(DoneEngine(firmware));
+        let address = "http://127.0.0.1:1".parse().expect("an address");
+        let config = NodeConfig::new(address, NodeKind::Device, "phone", home.to_owned());
+        let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Device));
+        let adapters = Adapters::open(&config, Arc::clone(&engine), Arc::clone(&metrics));
+        let adapters = adapters.expect("the directory is ours");
+        let gateway = Gateway::new(&config.gateway).expect("the address is good");
+        let session = Session { gateway, token: String::new() };
+        (Arc::new(Executor::new(engine, adapters, 1, metrics, Scope::new())), session)
+    }
+
+    fn execute(stream: u64) -> Execute {
+        let tenant = TenantId::from("local");
+        Execute {
+            stream,
+            request_id: RequestId::from("req"),
+            deadline_ms: 60_000,
+            traceparent: None,
+            work: Work::Embed(EmbedWork { inputs: Vec::new(), adapters: Vec::new(), tenant }),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_slot_is_free_before_the_last_event_is_sent_and_draining_waits_for_that_event() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (executor, session) = executor(home.path());
+        let (out, mut said) = mpsc::channel(1);
+        out.send(FromNode::Goodbye).await.expect("there is room"); // nothing more fits
+        let link = LinkWork::new(Arc::clone(&executor), session, out);
+        link.execute(execute(1)).await;
+        let free = async {
+            while executor.running() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let soon = Duration::from_secs(10);
+        tokio::time::timeout(soon, free).await.expect("the slot does not wait for the caller");
+        executor.drain();
+        let mut idle = Box::pin(executor.idle());
+        assert!(futures_util::poll!(idle.as_mut()).is_pending(), "the last event is not sent");
+        assert_eq!(said.recv().await, Some(FromNode::Goodbye));
+        let done = FromNode::Event { stream: 1, event: Event::Done(Usage::default()) };
+        assert_eq!(said.recv().await, Some(done));
+        idle.await;
+    }
+
+    #[tokio::test]
+    async fn stream_0_is_refused_and_the_link_goes_on() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (executor, session) = executor(home.path());
+        let (out, mut said) = mpsc::channel(8);
+        let link = LinkWork::new(executor, session, out);
+        link.execute(execute(0)).await;
+        let Some(FromNode::Failed { stream: 0, error }) = said.recv().await else {
+            panic!("stream 0 is for what belongs to no stream");
+        };
+        assert_eq!(error.code, ErrorCode::Internal);
+        link.execute(execute(3)).await;
+        let done = FromNode::Event { stream: 3, event: Event::Done(Usage::default()) };
+        assert_eq!(said.recv().await, Some(done));
+    }
+}

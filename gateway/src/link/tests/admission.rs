@@ -1,12 +1,14 @@
 //! Who may link: enrolment, proofs, revocation, fencing.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use node::NodeError;
 use protocol::NodeKind;
 use protocol::link::Refusal;
+
+use crate::link::LinkConfig;
 
 use super::mock::generate;
 use super::rig::{Rig, all, now, tenant, url};
@@ -77,17 +79,26 @@ async fn a_node_that_enrolled_as_a_device_cannot_link_as_a_worker() {
 }
 
 #[tokio::test]
-async fn a_second_session_of_one_key_fences_the_first() {
-    let rig = Rig::start().await;
+async fn a_second_session_of_one_key_fences_the_first_at_once() {
+    // Neither a look at the registry nor a heartbeat helps: only the second link itself can fence.
+    let (check_every, heartbeat_every) = (Duration::from_hours(1), Duration::from_hours(1));
+    let rig =
+        Rig::start_with(LinkConfig { check_every, heartbeat_every, ..LinkConfig::default() }).await;
     let config = rig.device("phone").await;
     let first = rig.linked(config.clone()).await;
     let second = rig.linked(config).await;
     assert_eq!(first.id, second.id);
-    let id = second.id.clone();
     assert_eq!(refused_for(&first.end().await.unwrap_err()), Some(Refusal::Fenced));
-    let events = all(rig.execute(&id, generate("count 1")).await.unwrap()).await;
+    let events = all(rig.execute(&second.id, generate("count 1")).await.unwrap()).await;
     assert_eq!(events.len(), 3, "the second session serves on: {events:?}");
-    assert!(Arc::strong_count(&second.engine) > 0);
+}
+
+#[tokio::test]
+async fn a_session_that_another_gateway_began_fences_the_one_here() {
+    let rig = Rig::start().await;
+    let node = rig.linked(rig.device("phone").await).await;
+    rig.registry.begin_session(&node.id, now()).await.unwrap();
+    assert_eq!(refused_for(&node.end().await.unwrap_err()), Some(Refusal::Fenced));
 }
 
 #[tokio::test]
