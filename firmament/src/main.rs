@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
     if let Err(failure) = prepare(&cli).and_then(|()| run(cli, output)) {
-        return output.failed(&failure);
+        return output::failed(&failure);
     }
     ExitCode::SUCCESS
 }

@@ -5,7 +5,6 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use node::fetch::Progress;
@@ -58,19 +57,19 @@ impl Output {
         }
         print(&table(head, items.iter().map(row)));
     }
+}
 
-    /// Tells why the command failed.
-    pub fn failed(self, failure: &Failure) -> ExitCode {
-        let (error, hint) = if colours(&std::io::stderr()) {
-            ("\x1b[1;31merror\x1b[0m", "\x1b[1;36mhint\x1b[0m")
-        } else {
-            ("error", "hint")
-        };
-        let advice = failure.advice();
-        // Nobody is left to tell if this fails.
-        let _ = writeln!(std::io::stderr(), "{error}: {failure}\n{hint}: {advice}");
-        failure.exit_code()
-    }
+/// Tells why a command failed.
+pub fn failed(failure: &Failure) -> ExitCode {
+    let (error, hint) = if colours(&std::io::stderr()) {
+        ("\x1b[1;31merror\x1b[0m", "\x1b[1;36mhint\x1b[0m")
+    } else {
+        ("error", "hint")
+    };
+    let advice = failure.advice();
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(std::io::stderr(), "{error}: {failure}\n{hint}: {advice}");
+    failure.exit_code()
 }
 
 /// A line beside the results.
@@ -97,7 +96,7 @@ pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         table.add_row(row);
     });
     let lines = table.to_string();
-    lines.lines().map(|line| format!("{}\n", line.trim())).collect()
+    lines.lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a stream takes colours: it is a terminal and `NO_COLOR` is not set.
@@ -140,7 +139,9 @@ impl FetchBar {
         }
         if let Progress::Downloading { done_bytes, total_bytes, .. } = progress {
             let bar = self.bar.lock();
-            total_bytes.into_iter().for_each(|total| bar.set_length(total));
+            if let Some(total) = total_bytes {
+                bar.set_length(total);
+            }
             bar.set_position(done_bytes);
         }
     }

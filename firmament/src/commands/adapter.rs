@@ -63,7 +63,7 @@ pub struct Alias {
     /// The adapter.
     adapter: AdapterName,
     /// The name that shall point to it.
-    alias: AdapterName,
+    name: AdapterName,
     /// The generation; the one that the adapter's own name leads to if not said.
     #[arg(long)]
     generation: Option<String>,
@@ -157,9 +157,9 @@ async fn point(alias: Alias, output: Output) -> Result<(), Failure> {
     let generation = generation.ok_or_else(|| {
         Failure::not_found("a serving generation of the adapter", "name one with --generation")
     })?;
-    let now = info.aliases.iter().find(|known| known.name == alias.alias.as_str());
+    let now = info.aliases.iter().find(|known| known.name == alias.name.as_str());
     let expected = alias.expected.or_else(|| now.map(|known| known.generation.clone()));
-    let segments = ["v1", "adapters", alias.adapter.as_str(), "aliases", alias.alias.as_str()];
+    let segments = ["v1", "adapters", alias.adapter.as_str(), "aliases", alias.name.as_str()];
     let body = AliasRequest { generation, expected };
     let moved: AliasInfo = api.answer(api.request(Method::PUT, &segments).json(&body)).await?;
     output.show(&moved, || {
@@ -181,9 +181,9 @@ fn describe(adapter: &AdapterInfo) -> String {
         adapter.generations.iter().map(generation_row),
     );
     let aliases = adapter.aliases.iter();
-    let aliases: String =
-        aliases.map(|alias| format!("{} -> {}\n", alias.name, short(&alias.generation))).collect();
-    format!("{} serves {serving}\n\n{generations}\n{aliases}", adapter.id)
+    let aliases = aliases.map(|alias| format!("{} -> {}", alias.name, short(&alias.generation)));
+    let aliases = aliases.collect::<Vec<_>>().join("\n");
+    format!("{} serves {serving}\n\n{generations}\n\n{aliases}", adapter.id)
 }
 
 fn generation_row(generation: &GenerationInfo) -> Vec<String> {

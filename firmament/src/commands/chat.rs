@@ -95,7 +95,9 @@ impl Chat {
             ("seed", arguments.seed.map(Value::from)),
         ];
         for (name, value) in options {
-            value.into_iter().for_each(|value| request[name] = value);
+            if let Some(value) = value {
+                request[name] = value;
+            }
         }
         let system =
             arguments.system.iter().map(|text| json!({ "role": "system", "content": text }));

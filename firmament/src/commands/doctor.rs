@@ -169,7 +169,7 @@ fn firmware(known: &Known) -> Check {
 
 fn port(listen: SocketAddr) -> Check {
     let bound = TcpListener::bind(listen);
-    let advice = format!("{} is in use or not ours: choose another with --listen", listen);
+    let advice = format!("{listen} is in use or not ours: choose another with --listen");
     let found = match &bound {
         Ok(_) => format!("{listen} is free"),
         Err(error) => format!("{listen}: {error}"),

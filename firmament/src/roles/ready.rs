@@ -13,7 +13,7 @@ use crate::commands::api::Api;
 use crate::failure::Failure;
 
 /// Longest wait for the nodes and the probe, from the moment that the engine has its firmware.
-const READY_MAX: Duration = Duration::from_secs(120);
+const READY_MAX: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(25);
 
 /// How this process reaches its own gateway.

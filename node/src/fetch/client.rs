@@ -33,7 +33,7 @@ impl Default for Patience {
             silence: Duration::from_secs(30),
             retries: 3,
             backoff: Duration::from_millis(500),
-            lock_wait: Duration::from_secs(1800),
+            lock_wait: Duration::from_mins(30),
         }
     }
 }
@@ -62,7 +62,7 @@ impl Http {
             .read_timeout(patience.silence)
             .redirect(Policy::custom(follow))
             .build()
-            .map_err(|source| FetchError::Unreachable { host: "this machine".into(), source })?;
+            .map_err(|source| FetchError::Trust { source })?;
         Ok(Self { client, patience })
     }
 

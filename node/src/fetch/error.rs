@@ -19,6 +19,12 @@ pub enum FetchError {
         /// What happened.
         source: reqwest::Error,
     },
+    /// No certificates of authorities, without which no server can be trusted.
+    #[error("this machine has no certificates of authorities that can be read")]
+    Trust {
+        /// What happened.
+        source: reqwest::Error,
+    },
     /// The server answered, but not with the file.
     #[error("`{url}` answered {status}")]
     Status {
@@ -136,6 +142,7 @@ impl FetchError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
+            Self::Trust { .. } => "trust",
             Self::Status { .. } => "status",
             Self::Redirect { .. } => "redirect",
             Self::Address { .. } => "address",
@@ -165,7 +172,8 @@ impl FetchError {
                         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
                     )
             }
-            Self::Redirect { .. }
+            Self::Trust { .. }
+            | Self::Redirect { .. }
             | Self::Address { .. }
             | Self::TooLarge { .. }
             | Self::WrongDigest { .. }
@@ -192,6 +200,7 @@ impl FetchError {
             Self::Index { .. } | Self::NoWheel { .. } | Self::Pip { .. } => {
                 "name a package index that has it with --index-url or PIP_INDEX_URL"
             }
+            Self::Trust { .. } => "install ca-certificates, or set SSL_CERT_FILE",
             Self::Address { .. } => "give an address that begins with https://",
             Self::TooLarge { .. } | Self::WrongDigest { .. } | Self::Wheel { .. } => {
                 "the source does not hold what the manifest pins: use another source"

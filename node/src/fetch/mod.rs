@@ -88,7 +88,7 @@ pub async fn fetch(
     }
     let missing = missing(&root, &manifest).await?;
     require_space(&root, &missing)?;
-    let fetcher = parts::Fetcher::new(&root, sources, report)?;
+    let fetcher = parts::Fetcher::new(&root, sources, report);
     for part in missing {
         fetcher.part(part).await?;
         report(Progress::Placed { name: &part.file });

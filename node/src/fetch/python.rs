@@ -18,7 +18,7 @@ use super::{Report, Sources};
 /// The index that every Python installer uses unless told otherwise.
 const PUBLIC_INDEX: &str = "https://pypi.org/simple";
 const PIP_CONFIG_WAIT: Duration = Duration::from_secs(20);
-const PIP_DOWNLOAD_WAIT: Duration = Duration::from_secs(3600);
+const PIP_DOWNLOAD_WAIT: Duration = Duration::from_hours(1);
 /// What a wheel may hold beside the pinned file: metadata, licences, other small files.
 const WHEEL_EXTRA_BYTES: u64 = 32 << 20;
 

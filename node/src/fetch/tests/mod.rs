@@ -71,9 +71,10 @@ fn files_in(data: &Path) -> Vec<String> {
     let mut folders = vec![data.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("readable").flatten() {
-            match entry.file_type().expect("known").is_dir() {
-                true => folders.push(entry.path()),
-                false => names.push(entry.file_name().to_string_lossy().into_owned()),
+            if entry.file_type().expect("known").is_dir() {
+                folders.push(entry.path());
+            } else {
+                names.push(entry.file_name().to_string_lossy().into_owned());
             }
         }
     }

@@ -1,0 +1,153 @@
+//! The whole of `firmament up` on a tiny firmware: every command against it, and its two ends.
+
+mod common;
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use common::{Up, done, firmament, json, refused, tiny};
+use testkit::{tiny_lora, write_lora};
+
+#[test]
+fn both_nodes_are_linked_and_health_says_ready() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let nodes = json(data.path(), &["node", "list", "--url", &up.url]);
+    let mut kinds: Vec<&str> = nodes["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|n| n["kind"].as_str())
+        .collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["device", "worker"]);
+    assert!(nodes["data"].as_array().expect("a list").iter().all(|node| node["state"] == "alive"));
+    let health = json(data.path(), &["health", "--ready", "--url", &up.url]);
+    assert_eq!(health["ok"], true);
+}
+
+#[test]
+fn a_conversation_streams_the_same_text_that_a_whole_answer_has() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let ask = ["chat", "hello", "--temperature", "0", "--max-tokens", "12", "--url", &up.url];
+    let streamed = done(data.path(), &ask);
+    let whole = json(data.path(), &ask);
+    let text = whole["choices"][0]["message"]["content"].as_str().expect("text");
+    assert_eq!(streamed.trim_end(), text.trim_end());
+    assert_eq!(whole["usage"]["completion_tokens"], 12);
+    let mut piped = firmament(data.path());
+    piped.args(["chat", "--temperature", "0", "--max-tokens", "12", "--url", &up.url]);
+    let mut child = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"hello").expect("written");
+    assert_eq!(child.wait_with_output().expect("ends").stdout, streamed.as_bytes());
+}
+
+#[test]
+fn an_adapter_is_added_used_moved_shown_and_removed() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    write_lora(folder.path(), &tiny_lora(7)).expect("written");
+    let (lora, url) = (folder.path().display().to_string(), up.url.as_str());
+    let added = json(data.path(), &["adapter", "add", &lora, "--name", "mood", "--url", url]);
+    assert_eq!(added["state"], "serving", "{added}");
+    let list = json(data.path(), &["adapter", "list", "--url", url]);
+    assert_eq!(list["data"][0]["generation"], added["id"]);
+    let ask = ["chat", "hello", "--temperature", "0", "--max-tokens", "24", "--url", url];
+    let base = done(data.path(), &ask);
+    let adapted = done(data.path(), &[&ask[..], &["--adapter", "mood"]].concat());
+    assert_ne!(base, adapted);
+    done(data.path(), &["adapter", "alias", "mood", "tone", "--url", url]);
+    let by_alias = done(data.path(), &[&ask[..], &["--model", "tone"]].concat());
+    assert_eq!(by_alias, adapted);
+    let shown = json(data.path(), &["adapter", "show", "mood", "--url", url]);
+    assert_eq!(shown["generations"][0]["id"], added["id"]);
+    done(data.path(), &["adapter", "rm", "mood", "--url", url]);
+    refused(data.path(), &[&ask[..], &["--adapter", "mood"]].concat(), 3);
+}
+
+#[test]
+fn an_adapter_that_does_nothing_is_refused_by_name() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let nothing = testkit::LoraSpec { zero_b: true, ..tiny_lora(7) };
+    write_lora(folder.path(), &nothing).expect("written");
+    let lora = folder.path().display().to_string();
+    let errors =
+        refused(data.path(), &["adapter", "add", &lora, "--name", "x", "--url", &up.url], 1);
+    assert!(errors.contains("adapter_no_effect"), "{errors}");
+}
+
+#[test]
+fn adapters_and_nodes_outlive_a_restart() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    write_lora(folder.path(), &tiny_lora(7)).expect("written");
+    let lora = folder.path().display().to_string();
+    done(data.path(), &["adapter", "add", &lora, "--name", "mood", "--url", &up.url]);
+    let ids = |url: &str| {
+        let nodes = json(data.path(), &["node", "list", "--url", url]);
+        let nodes = nodes["data"].as_array().expect("a list").clone();
+        nodes.iter().map(|node| node["id"].to_string()).collect::<Vec<_>>()
+    };
+    let before = ids(&up.url);
+    assert!(up.stop().success());
+    let up = Up::start(data.path(), &[]);
+    assert_eq!(ids(&up.url), before, "a node keeps its key");
+    let ask = ["chat", "hello", "--adapter", "mood", "--max-tokens", "4", "--url", &up.url];
+    done(data.path(), &ask);
+}
+
+#[test]
+fn keys_are_made_listed_used_and_revoked() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let url = up.url.as_str();
+    let create = ["key", "create", "--name", "app", "--scopes", "inference", "--url", url];
+    let key = json(data.path(), &create);
+    let (id, secret) =
+        (key["id"].as_str().expect("an id"), key["secret"].as_str().expect("a secret"));
+    let with_key = ["chat", "hello", "--max-tokens", "2", "--url", url, "--api-key", secret];
+    done(data.path(), &with_key);
+    refused(data.path(), &["node", "list", "--url", url, "--api-key", secret], 5);
+    let list = json(data.path(), &["key", "list", "--url", url]);
+    assert!(!list.to_string().contains(secret), "a secret is told once");
+    done(data.path(), &["key", "revoke", id, "--url", url]);
+    refused(data.path(), &with_key, 5);
+}
+
+#[test]
+fn a_second_up_on_the_same_directory_and_a_busy_port_are_6_and_say_why() {
+    let data = tiny();
+    let _up = Up::start(data.path(), &[]);
+    let errors = refused(data.path(), &["up", "--listen", "127.0.0.1:0"], 6);
+    assert!(errors.contains("another firmament runs on the data directory"), "{errors}");
+    let errors = refused(data.path(), &["firmware", "rm", "tiny"], 6);
+    assert!(errors.contains("another firmament runs"), "{errors}");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let errors = refused(tiny().path(), &["up", "--listen", &address], 6);
+    assert!(errors.contains(&address) && errors.contains("--listen"), "{errors}");
+}
+
+#[test]
+fn sigterm_ends_it_well_and_the_directory_is_free_again() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    assert!(up.stop().success());
+    assert!(Up::start(data.path(), &[]).stop().success());
+}
+
+#[test]
+fn beyond_loopback_a_key_is_needed_and_the_first_is_made_offline() {
+    let data = tiny();
+    let create = ["key", "create", "--offline", "--scopes", "inference,admin"];
+    let key = json(data.path(), &create);
+    let up = Up::start_on(data.path(), "0.0.0.0:0", &[]);
+    refused(data.path(), &["node", "list", "--url", &up.url], 5);
+    let secret = key["secret"].as_str().expect("a secret");
+    done(data.path(), &["node", "list", "--url", &up.url, "--api-key", secret]);
+}
