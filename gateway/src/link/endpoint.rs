@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures_util::stream::SplitStream;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use protocol::NodeLoad;
 use protocol::frame::{Assembler, FRAME_BYTES_MAX, Limits};
 use protocol::link::{FromNode, Refusal, decode};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::keeper::{Beat, keep};
 use super::live::Link;
-use super::writer::{refusal, write};
+use super::writer::{FAREWELL_MAX, refusal, write};
 use super::{Links, handshake};
 use crate::error::ApiError;
 
@@ -56,10 +56,18 @@ async fn refuse(links: &Links, mut socket: WebSocket, code: Refusal) {
         for frame in refusal(code) {
             socket.feed(Message::Binary(frame)).await?;
         }
-        socket.close().await
+        socket.close().await?;
+        hear_out(&mut socket).await;
+        Ok::<(), axum::Error>(())
     };
     // A node that does not listen need not be told.
-    let _ = tokio::time::timeout(links.0.config.handshake_max, told).await;
+    let _ = tokio::time::timeout(FAREWELL_MAX, told).await;
+}
+
+/// Reads until the node has closed too: to drop a socket with bytes unread makes the system reset the
+/// connection, and the node would lose the last words that were sent to it.
+async fn hear_out(socket: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin)) {
+    while let Some(Ok(_)) = socket.next().await {}
 }
 
 /// Serves a link to its end: after this nothing of it is left.
@@ -74,7 +82,7 @@ async fn serve(links: &Links, link: &Arc<Link>, socket: WebSocket, assembler: As
         scope.spawn("link-writer", async move { write(&link, sink, &links.0.config).await })
     };
     let keeper = scope.spawn("link-keeper", keep(links.clone(), Arc::clone(link), heard));
-    let reader = Reader { links, link, stream, assembler, beats };
+    let mut reader = Reader { links, link, stream, assembler, beats };
     if let Some(reason) = reader.read().await {
         link.close(reason);
     }
@@ -90,7 +98,8 @@ async fn serve(links: &Links, link: &Arc<Link>, socket: WebSocket, assembler: As
         link.lost = lost,
         "node {node} left session {epoch}: {reason}, {lost} requests lost"
     );
-    let _ = tokio::join!(writer, keeper);
+    let farewell = tokio::time::timeout(FAREWELL_MAX, hear_out(&mut reader.stream));
+    let _ = tokio::join!(writer, keeper, farewell);
 }
 
 /// Reads what a node says. It never waits for anything but the node.
@@ -104,7 +113,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Until the link ends; why, if the node is at fault.
-    async fn read(mut self) -> Option<Refusal> {
+    async fn read(&mut self) -> Option<Refusal> {
         let lease = self.links.0.config.lease;
         let mut silent_at = Instant::now() + lease;
         loop {

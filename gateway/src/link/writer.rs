@@ -14,7 +14,7 @@ use super::config::LinkConfig;
 use super::live::Link;
 
 /// How long the last words may take.
-const FAREWELL_MAX: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 type Sink = SplitSink<WebSocket, Message>;
 

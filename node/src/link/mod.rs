@@ -126,9 +126,9 @@ impl Links {
         let Welcome { session_token, heartbeat_every_ms, .. } = welcome;
         let session = Session { gateway: self.gateway.clone(), token: session_token };
         let work = LinkWork::new(Arc::clone(&self.executor), session, out.clone());
-        let reader = Reader { stream, assembler };
+        let mut reader = Reader { stream, assembler };
         let beat = Duration::from_millis(u64::from(heartbeat_every_ms.max(10)));
-        let talk = self.talk(reader, &out, &work, beat, scope);
+        let talk = self.talk(&mut reader, &out, &work, beat, scope);
         tokio::select! {
             left = talk => left?,
             broke = &mut written => {
@@ -137,14 +137,17 @@ impl Links {
         }
         let _ = out.send(FromNode::Goodbye).await;
         drop((work, out)); // the writer ends when nobody can say more
-        let _ = tokio::time::timeout(FAREWELL_MAX, written).await;
+        // Reading on until the gateway closes: to drop a socket with bytes unread makes the system reset
+        // the connection, and the gateway would lose the last events.
+        let farewell = async { tokio::join!(written, reader.hear_out()) };
+        let _ = tokio::time::timeout(FAREWELL_MAX, farewell).await;
         Ok(())
     }
 
     /// Reads, beats and drains. `Ok` once the node was told to leave and nothing runs any more.
     async fn talk(
         &self,
-        mut reader: Reader,
+        reader: &mut Reader,
         out: &mpsc::Sender<FromNode>,
         work: &LinkWork,
         heartbeat_every: Duration,
@@ -209,6 +212,11 @@ impl Reader {
                 return Ok(decode(&message.bytes)?);
             }
         }
+    }
+
+    /// Until the gateway has closed; what it still says does not matter any more.
+    async fn hear_out(&mut self) {
+        while let Some(Ok(_)) = self.stream.next().await {}
     }
 }
 
