@@ -64,8 +64,8 @@ async fn refuse(links: &Links, mut socket: WebSocket, code: Refusal) {
     let _ = tokio::time::timeout(FAREWELL_MAX, told).await;
 }
 
-/// Reads until the node has closed too: to drop a socket with bytes unread makes the system reset the
-/// connection, and the node would lose the last words that were sent to it.
+/// Reads until the node has closed too: to drop a socket with bytes unread makes the system reset
+/// the connection, and the node would lose the last words that were sent to it.
 async fn hear_out(socket: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin)) {
     while let Some(Ok(_)) = socket.next().await {}
 }

@@ -137,8 +137,8 @@ impl Links {
         }
         let _ = out.send(FromNode::Goodbye).await;
         drop((work, out)); // the writer ends when nobody can say more
-        // Reading on until the gateway closes: to drop a socket with bytes unread makes the system reset
-        // the connection, and the gateway would lose the last events.
+        // Reading on until the gateway closes: to drop a socket with bytes unread makes the system
+        // reset the connection, and the gateway would lose the last events.
         let farewell = async { tokio::join!(written, reader.hear_out()) };
         let _ = tokio::time::timeout(FAREWELL_MAX, farewell).await;
         Ok(())

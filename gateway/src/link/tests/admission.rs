@@ -83,7 +83,7 @@ async fn a_second_session_of_one_key_fences_the_first_at_once() {
     // Neither a look at the registry nor a heartbeat helps: only the second link itself can fence.
     let (check_every, heartbeat_every) = (Duration::from_hours(1), Duration::from_hours(1));
     let rig =
-        Rig::start_with(LinkConfig { check_every, heartbeat_every, ..LinkConfig::default() }).await;
+        Rig::start_with(LinkConfig { heartbeat_every, check_every, ..LinkConfig::default() }).await;
     let config = rig.device("phone").await;
     let first = rig.linked(config.clone()).await;
     let second = rig.linked(config).await;
