@@ -7,6 +7,8 @@ mod error;
 mod hf_config;
 mod rope;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub(crate) use config::BackboneConfig;

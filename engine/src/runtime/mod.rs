@@ -21,6 +21,8 @@ mod tools;
 pub(crate) use commands::{Command, ProbeReport};
 pub(crate) use prefix::Scope;
 pub(crate) use sampler::History;
+#[cfg(test)]
+pub(crate) use sampler::argmax;
 pub(crate) use sequence::{Generate, Goal, NewRequest, NewSequence};
 pub use stats::EngineStats;
 pub(crate) use step::{Limits, Shared, StepLoop};

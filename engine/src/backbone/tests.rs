@@ -1,0 +1,217 @@
+//! Parity with Hugging Face transformers and PEFT, on their own output (`tests/golden`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::{Digest, GenerationId};
+use serde_json::Value;
+
+use super::{Adapters, Backbone, BackboneConfig, Batch, CpuRunner, Names, Runner, Slice, Want};
+use crate::adapter::{Adapter, AdapterLimits, PeftConfig};
+use crate::weights::{Profile, WeightFile};
+
+/// Largest error of a logit, as a share of the largest logit. The cache keeps keys and values as
+/// f16, which has 11 bits; everything else is f32.
+const LOGIT_ERROR_MAX: f32 = 5e-3;
+const ADAPTER_LIMITS: AdapterLimits = AdapterLimits { rank_max: 64, bytes_max: 1 << 24 };
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(golden(path)).unwrap()).unwrap()
+}
+
+fn tokens(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|token| token.as_u64().unwrap() as u32).collect()
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|float| float.as_f64().unwrap() as f32).collect()
+}
+
+fn backbone(name: &str) -> Arc<Backbone> {
+    let config = std::fs::read(golden(&format!("bases/{name}/config.json"))).unwrap();
+    let config = BackboneConfig::from_hugging_face(&config).unwrap();
+    let file = WeightFile::open(&golden(&format!("bases/{name}/model.safetensors"))).unwrap();
+    Arc::new(Backbone::load(&file, config, Names::HuggingFace).unwrap())
+}
+
+fn adapter(name: &str, backbone: &Backbone) -> Arc<Adapter> {
+    let read = |file: &str| std::fs::read(golden(&format!("adapters/{name}/{file}"))).unwrap();
+    let config = PeftConfig::parse(&read("adapter_config.json")).unwrap();
+    let weights = read("adapter_model.safetensors");
+    let generation = GenerationId(Digest::of(&weights));
+    let file = WeightFile::from_bytes(weights, Profile::Adapter).unwrap();
+    let adapter = Adapter::load(generation, &config, &file, backbone.shape(), ADAPTER_LIMITS);
+    Arc::new(adapter.unwrap())
+}
+
+/// One model with its pages handed out by hand: sequence `i` has eight pages of its own.
+struct Model {
+    runner: CpuRunner,
+}
+
+impl Model {
+    fn new(backbone: &Arc<Backbone>) -> Self {
+        Self { runner: CpuRunner::new(Arc::clone(backbone), 16 << 20).unwrap() }
+    }
+
+    fn run(
+        &mut self,
+        sequence: u32,
+        position: usize,
+        tokens: &[u32],
+        adapters: &Adapters,
+        want: Want,
+    ) -> Vec<f32> {
+        let pages: Vec<u32> = (8 * sequence..8 * sequence + 8).collect();
+        let slice = Slice { tokens, position, pages: &pages, adapters, want };
+        self.runner.step(&Batch { slices: vec![slice] }).remove(0)
+    }
+
+    fn logits(&mut self, tokens: &[u32], adapters: &Adapters) -> Vec<f32> {
+        self.run(0, 0, tokens, adapters, Want::LastLogits)
+    }
+
+    fn greedy(&mut self, prompt: &[u32], adapters: &Adapters, count: usize) -> Vec<u32> {
+        let mut all = prompt.to_vec();
+        let mut logits = self.logits(prompt, adapters);
+        for _ in 0..count {
+            all.push(crate::runtime::argmax(&logits));
+            let last = all.len() - 1;
+            logits = self.run(0, last, &all[last..], adapters, Want::LastLogits);
+        }
+        all.split_off(prompt.len())
+    }
+}
+
+fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Compares logits at the last positions and the greedy continuation.
+fn check(case: &str, golden: &Value, backbone: &Arc<Backbone>, adapters: &Adapters) {
+    let mut model = Model::new(backbone);
+    let prompt = tokens(&golden["prompt"]);
+    let positions = tokens(&golden["logits_positions"]);
+    for (position, expected) in positions.iter().zip(golden["logits"].as_array().unwrap()) {
+        let logits = model.logits(&prompt[..=*position as usize], adapters);
+        let expected = floats(expected);
+        let largest = expected.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
+        let error = largest_difference(&logits, &expected) / largest;
+        assert!(error < LOGIT_ERROR_MAX, "{case}, position {position}: off by {error}");
+    }
+    let greedy = model.greedy(&prompt, adapters, 16);
+    assert_eq!(greedy, tokens(&golden["greedy"]), "{case}: greedy text");
+}
+
+#[test]
+fn every_architecture_computes_what_transformers_computes() {
+    for name in [
+        "llama",
+        "llama_bf16",
+        "llama_rope_llama3",
+        "qwen2",
+        "qwen3",
+        "gemma3",
+        "mistral",
+        "mistral_window",
+    ] {
+        let golden = json(&format!("bases/{name}/golden.json"));
+        check(name, &golden, &backbone(name), &Vec::new());
+    }
+}
+
+#[test]
+fn embeddings_are_the_mean_of_the_last_hidden_states() {
+    for name in ["llama", "gemma3", "qwen3"] {
+        let (golden, backbone) = (json(&format!("bases/{name}/golden.json")), backbone(name));
+        let prompt = tokens(&golden["prompt"]);
+        let rows = Model::new(&backbone).run(0, 0, &prompt, &Vec::new(), Want::Hidden);
+        let width = backbone.shape().hidden;
+        let mut mean = vec![0.0; width];
+        for row in rows.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value);
+        }
+        let norm = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
+        mean.iter_mut().for_each(|value| *value /= norm);
+        let error = largest_difference(&mean, &floats(&golden["embedding"]));
+        assert!(error < 1e-3, "{name}: off by {error}");
+    }
+}
+
+#[test]
+fn every_kind_of_adapter_computes_what_peft_computes() {
+    for name in [
+        "llama_qv_r4",
+        "llama_all_r8",
+        "llama_rslora",
+        "llama_patterns",
+        "llama_layers",
+        "llama_regex",
+        "llama_save_head",
+        "qwen2_all_r4",
+        "gemma3_all_r4",
+    ] {
+        let golden = json(&format!("adapters/{name}/golden.json"));
+        let backbone = backbone(golden["base"].as_str().unwrap());
+        let adapters = vec![(adapter(name, &backbone), 1.0)];
+        check(name, &golden, &backbone, &adapters);
+    }
+}
+
+#[test]
+fn several_adapters_add_up_with_their_weights() {
+    let golden = json("adapters/llama_combined/golden.json");
+    let backbone = backbone("llama");
+    let adapters = golden["adapters"].as_array().unwrap().iter().map(|part| {
+        let name = part["name"].as_str().unwrap();
+        (adapter(name, &backbone), part["weight"].as_f64().unwrap() as f32)
+    });
+    let adapters = adapters.collect();
+    check("llama_combined", &golden, &backbone, &adapters);
+}
+
+#[test]
+fn a_row_is_the_same_to_the_bit_alone_and_in_any_batch() {
+    let backbone = backbone("llama");
+    let golden = json("bases/llama/golden.json");
+    let prompt = tokens(&golden["prompt"]);
+    let one = vec![(adapter("llama_all_r8", &backbone), 1.0)];
+    let two = vec![(adapter("llama_qv_r4", &backbone), 0.5)];
+    let none: Adapters = Vec::new();
+    let alone: Vec<Vec<f32>> = [&none, &one, &two]
+        .iter()
+        .map(|adapters| Model::new(&backbone).logits(&prompt, adapters))
+        .collect();
+    let pages: Vec<Vec<u32>> = (0..7).map(|i| (8 * i..8 * i + 8).collect()).collect();
+    let others: Vec<Vec<u32>> = (1..=4).map(|i| prompt[i..5 * i].to_vec()).collect();
+    let slice = |index: usize, tokens, adapters| Slice {
+        tokens,
+        position: 0,
+        pages: &pages[index],
+        adapters,
+        want: Want::LastLogits,
+    };
+    let slices = vec![
+        slice(0, &others[0], &none),
+        slice(1, &prompt, &none),
+        slice(2, &others[1], &one),
+        slice(3, &prompt, &one),
+        slice(4, &prompt, &two),
+        slice(5, &others[2], &two),
+        slice(6, &others[3], &none),
+    ];
+    let together = Model::new(&backbone).runner.step(&Batch { slices });
+    for (alone, together) in alone.iter().zip([&together[1], &together[3], &together[4]]) {
+        assert!(alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
+    // And read in chunks, as the loop does with long prompts.
+    let mut model = Model::new(&backbone);
+    model.run(0, 0, &prompt[..9], &one, Want::Nothing);
+    let chunked = model.run(0, 9, &prompt[9..], &one, Want::LastLogits);
+    assert_eq!(alone[1], chunked);
+}
