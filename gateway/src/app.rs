@@ -31,7 +31,7 @@ pub struct GatewayContext {
     pub clock: Arc<dyn Clock>,
     /// The program's version.
     pub version: String,
-    /// What the model `default` means; without it, the firmware that most nodes have loaded.
+    /// What the model `default` means; without it, the newest firmware that a node has loaded.
     pub firmware: Option<FirmwareId>,
 }
 

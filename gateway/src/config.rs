@@ -65,7 +65,7 @@ impl Default for GatewayConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             placement_wait: Duration::from_secs(2),
-            request_timeout: Duration::from_secs(600),
+            request_timeout: Duration::from_mins(10),
             header_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),

@@ -148,11 +148,11 @@ pub fn by_name(app: &App, firmwares: &[KnownFirmware], name: &str) -> Option<Fir
     named.max_by_key(preference).map(|known| known.id)
 }
 
-/// What the model `default` means.
+/// What the model `default` means: what is configured, else the newest that a node has, else the newest.
 pub fn default_firmware(app: &App, firmwares: &[KnownFirmware]) -> Option<FirmwareId> {
     app.firmware.or_else(|| {
-        let loaded = firmwares.iter().filter(|known| known.context_length.is_some());
-        loaded.max_by_key(|known| known.created).map(|known| known.id)
+        let newest = firmwares.iter().max_by_key(|k| (k.context_length.is_some(), k.created));
+        newest.map(|known| known.id)
     })
 }
 

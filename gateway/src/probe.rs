@@ -17,7 +17,7 @@ use crate::dispatch::ExecuteContext;
 use crate::models;
 
 const RETRY_EVERY: Duration = Duration::from_millis(250);
-const PROBE_MAX: Duration = Duration::from_secs(60);
+const PROBE_MAX: Duration = Duration::from_mins(1);
 
 /// Probes until a token came, then ends.
 pub async fn run(app: App, scope: Scope) {

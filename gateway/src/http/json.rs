@@ -25,8 +25,9 @@ impl<T: DeserializeOwned> FromRequest<App> for ApiJson<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         check_type(request.headers())?;
-        let body = read(request.into_body(), app.config.stall_timeout).await?;
-        parse(&body).map(Self)
+        let reading = read(request.into_body(), app.config.stall_timeout);
+        let read = tokio::time::timeout(app.config.request_timeout, reading).await;
+        parse(&read.map_err(|_| ApiError::BodyTimeout)??).map(Self)
     }
 }
 

@@ -95,7 +95,7 @@ async fn connection(
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
     // hyper's own timer starts once it knows which HTTP is spoken: this one covers what comes before.
     let mut patience = pin!(sleep(config.header_timeout));
-    let (mut waits, mut draining) = (true, false);
+    let mut waits = true;
     loop {
         tokio::select! {
             ended = served.as_mut() => {
@@ -110,17 +110,11 @@ async fn connection(
                 }
                 waits = false;
             }
-            () = scope.cancelled(), if !draining => {
-                served.as_mut().graceful_shutdown();
-                draining = true;
-            }
-            () = drained(config.drain_timeout), if draining => return,
+            () = scope.cancelled() => break,
         }
     }
-}
-
-async fn drained(timeout: Duration) {
-    sleep(timeout).await;
+    served.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(config.drain_timeout, served).await;
 }
 
 async fn answer(

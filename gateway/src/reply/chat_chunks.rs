@@ -45,7 +45,7 @@ impl ChatChunks {
     pub fn push(&mut self, event: Event) -> Vec<ChatChunk> {
         match event {
             Event::Started { .. } => {
-                (0..self.choices).flat_map(|choice| self.begin(choice)).collect()
+                (0..self.choices).filter_map(|choice| self.begin(choice)).collect()
             }
             Event::Text { choice, text, logprobs, .. } => {
                 let mut chunks = Vec::from_iter(self.begin(choice));

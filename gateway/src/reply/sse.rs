@@ -59,11 +59,14 @@ where
 }
 
 fn json_event<T: Serialize>(chunk: &T) -> SseEvent {
-    // serde_json escapes line breaks, so a chunk is always one `data` line.
-    let json = serde_json::to_string(chunk).expect("chunks are plain data");
-    SseEvent::default().data(json)
+    SseEvent::default().data(json(chunk))
 }
 
 fn error_event(error: WorkError) -> SseEvent {
-    json_event(&ApiError::from(error).public_body()).event("error")
+    SseEvent::default().event("error").data(json(&ApiError::from(error).public_body()))
+}
+
+/// One line: serde_json escapes line breaks.
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("replies are plain data")
 }

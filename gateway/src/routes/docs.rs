@@ -1,5 +1,6 @@
 //! `/openapi.json` and `/docs`: the description, for programs and for people.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
@@ -51,15 +52,13 @@ impl utoipa::Modify for Security {
 /// Both tell the same to everybody, so they have no guard.
 pub(super) fn routes(router: Router<App>, json: &Arc<str>) -> Router<App> {
     let json = Arc::clone(json);
-    router
-        .route("/docs", get(page))
-        .route("/openapi.json", get(move || description(Arc::clone(&json))))
+    router.route("/docs", get(page)).route("/openapi.json", get(move || ready(description(&json))))
 }
 
 async fn page() -> impl IntoResponse {
     ([(CONTENT_SECURITY_POLICY, POLICY)], Html(include_str!("docs.html")))
 }
 
-async fn description(json: Arc<str>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], json.to_string())
+fn description(json: &str) -> impl IntoResponse + use<> {
+    ([(CONTENT_TYPE, "application/json")], json.to_owned())
 }

@@ -35,11 +35,11 @@ pub async fn create_embedding(
 ) -> Result<Response, ApiError> {
     let valid = ValidEmbedding::try_from(request)?;
     let model = models::resolve(&app, &caller.tenant, &valid.model).await?;
-    if let (Some(asked), Some(own)) = (valid.dimensions, own_length(&app, &model)) {
-        if asked != own {
-            let message = format!("this model's vectors have {own} dimensions and are not cut");
-            return Err(ApiError::unsupported("dimensions", message));
-        }
+    if let (Some(asked), Some(own)) = (valid.dimensions, own_length(&app, &model))
+        && asked != own
+    {
+        let message = format!("this model's vectors have {own} dimensions and are not cut");
+        return Err(ApiError::unsupported("dimensions", message));
     }
     let cost = valid.cost();
     let permit = app.limits.admit(&caller.tenant, cost).await?;

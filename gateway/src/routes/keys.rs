@@ -93,10 +93,10 @@ pub async fn revoke_key(
 }
 
 fn name(name: String) -> Result<String, ApiError> {
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control) {
+    if name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control) {
         return Ok(name);
     }
-    Err(ApiError::invalid("name", format!("a name has 1 to {NAME_BYTES_MAX} printable bytes")))
+    Err(ApiError::invalid("name", format!("a name has at most {NAME_BYTES_MAX} printable bytes")))
 }
 
 fn tenant(caller: &Caller, asked: Option<String>) -> Result<TenantId, ApiError> {

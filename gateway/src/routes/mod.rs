@@ -31,19 +31,23 @@ use crate::access::{Need, Right, guard};
 use crate::app::App;
 use crate::http::observe;
 
+/// What a form may take beside the files in it.
+const FORM_BYTES_MAX: u64 = 1 << 20;
+
 /// Everything that the gateway answers; `links` are the routes that nodes call.
 pub fn router(app: &App, links: Option<Router>) -> Router {
     let (described, description) = described(app).split_for_parts();
     let json = Arc::<str>::from(description.to_json().expect("a description is plain data"));
-    let routes = docs::routes(described, &json).fallback(fallback::unknown_path);
-    let routes = routes.method_not_allowed_fallback(fallback::wrong_method);
-    let routes = match links {
-        Some(links) => routes.with_state(app.clone()).merge(links),
-        None => routes.with_state(app.clone()),
-    };
-    // Bodies have limits of their own where they are read.
-    let routes = routes.layer(DefaultBodyLimit::disable());
-    routes.layer(from_fn_with_state(app.clone(), observe))
+    let routes = docs::routes(described, &json).with_state(app.clone());
+    // JSON bodies have a limit of their own where they are read; this one is for uploads.
+    let upload_bytes_max = app.config.adapter_bytes_max.saturating_add(FORM_BYTES_MAX);
+    let upload_bytes_max = usize::try_from(upload_bytes_max).unwrap_or(usize::MAX);
+    routes
+        .layer(DefaultBodyLimit::max(upload_bytes_max))
+        .merge(links.unwrap_or_default())
+        .fallback(fallback::unknown_path)
+        .method_not_allowed_fallback(fallback::wrong_method)
+        .layer(from_fn_with_state(app.clone(), observe))
 }
 
 /// The routes that `/openapi.json` describes.

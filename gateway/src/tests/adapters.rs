@@ -16,18 +16,17 @@ fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
 }
 
 fn form(name: &str, files: &[(&str, &str)], extra: &[(&str, &str)]) -> Request<Body> {
-    let mut body = String::new();
-    for (key, value) in [&[("name", name)], extra].concat() {
-        body += &format!(
-            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{key}\"\r\n\r\n{value}\r\n"
-        );
-    }
-    for (file, content) in files {
-        body += &format!(
-            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"files\"; filename=\"{file}\"\r\n\r\n{content}\r\n"
-        );
-    }
-    body += &format!("--{BOUNDARY}--\r\n");
+    let disposition = "content-disposition: form-data; name=";
+    let texts = [&[("name", name)], extra]
+        .concat()
+        .into_iter()
+        .map(|(key, value)| format!("--{BOUNDARY}\r\n{disposition}\"{key}\"\r\n\r\n{value}\r\n"));
+    let files = files.iter().map(|(file, content)| {
+        let head = format!("{disposition}\"files\"; filename=\"{file}\"");
+        format!("--{BOUNDARY}\r\n{head}\r\n\r\n{content}\r\n")
+    });
+    let parts: String = texts.chain(files).collect();
+    let body = format!("{parts}--{BOUNDARY}--\r\n");
     let mut request = request(Method::POST, "/v1/adapters", None);
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().expect("a value"));

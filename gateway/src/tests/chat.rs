@@ -12,6 +12,7 @@ use super::rig::{Rig, request};
 
 const CHAT: &str = "/v1/chat/completions";
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write the object in place")]
 fn chat(extra: Value) -> Value {
     let mut body = json!({"model": "default", "messages": [{"role": "user", "content": "Hi"}]});
     for (key, value) in extra.as_object().expect("an object") {

@@ -76,8 +76,8 @@ impl Rig {
     pub(super) async fn with(config: GatewayConfig) -> Self {
         let registry = Arc::new(SqliteRegistry::open_in_memory().await.expect("it opens"));
         let directory = tempfile::tempdir().expect("a directory");
-        // A round time, so that snapshots are the same each day.
-        let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        // A fixed time, so that snapshots are the same each day.
+        let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_001));
         let metrics = Arc::new(Metrics::new());
         let context = GatewayContext {
             registry: registry.clone(),

@@ -50,11 +50,10 @@ impl TryFrom<ChatRequest> for ValidChat {
             frequency_penalty: request.frequency_penalty,
             repetition_penalty: request.repetition_penalty,
             logit_bias: request.logit_bias,
-            seed: request.seed,
         };
         let generate = Generate {
             sampling: sampling.check()?,
-            seeded: request.seed.is_some(),
+            seed: request.seed.map(i64::cast_unsigned),
             max_tokens: max_tokens(request.max_completion_tokens, request.max_tokens)?,
             stop: generate::stops(request.stop)?,
             choices: generate::choices(request.n)?,

@@ -75,13 +75,12 @@ impl TryFrom<CompletionRequest> for ValidCompletion {
             frequency_penalty: request.frequency_penalty,
             repetition_penalty: request.repetition_penalty,
             logit_bias: request.logit_bias,
-            seed: request.seed,
         };
         let stream = request.stream.unwrap_or(false);
         let max_tokens = generate::max_tokens("max_tokens", request.max_tokens)?;
         let generate = Generate {
             sampling: sampling.check()?,
-            seeded: request.seed.is_some(),
+            seed: request.seed.map(i64::cast_unsigned),
             max_tokens: max_tokens.or(Some(USUAL_MAX_TOKENS)),
             stop: generate::stops(request.stop)?,
             choices,

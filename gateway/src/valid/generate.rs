@@ -16,10 +16,10 @@ const STOP_BYTES_MAX: usize = 256;
 /// How to generate, without what to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generate {
-    /// How tokens are drawn; its seed counts only if `seeded`.
+    /// How tokens are drawn, but for the seed.
     pub sampling: Sampling,
-    /// The caller gave a seed.
-    pub seeded: bool,
+    /// The caller's seed.
+    pub seed: Option<u64>,
     /// Most tokens of one answer.
     pub max_tokens: Option<u32>,
     /// Texts that end an answer.
@@ -47,10 +47,7 @@ impl Generate {
         tenant: TenantId,
         seed: u64,
     ) -> Work {
-        let mut sampling = self.sampling.clone();
-        if !self.seeded {
-            sampling.seed = seed;
-        }
+        let sampling = Sampling { seed: self.seed.unwrap_or(seed), ..self.sampling.clone() };
         Work::Generate(GenerateWork {
             prompt,
             adapters,

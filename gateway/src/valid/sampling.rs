@@ -22,11 +22,10 @@ pub(super) struct SamplingFields {
     pub frequency_penalty: Option<f64>,
     pub repetition_penalty: Option<f64>,
     pub logit_bias: Option<BTreeMap<String, f64>>,
-    pub seed: Option<i64>,
 }
 
 impl SamplingFields {
-    /// The seed of the result is 0 where the caller gave none: see [`super::Generate::work`].
+    /// The result's seed is set later: see [`super::Generate::work`].
     pub(super) fn check(self) -> Result<Sampling, ApiError> {
         let top_p = number("top_p", self.top_p, 1.0, 0.0..=1.0)?;
         if top_p == 0.0 {
@@ -54,7 +53,7 @@ impl SamplingFields {
             )?,
             repetition_penalty,
             logit_bias: logit_bias(self.logit_bias)?,
-            seed: self.seed.unwrap_or_default().cast_unsigned(),
+            seed: 0,
         })
     }
 }

@@ -30,6 +30,12 @@ pub struct PromptTokensDetails {
     pub cached_tokens: u32,
     /// Sound.
     pub audio_tokens: u32,
+    /// Text.
+    pub text_tokens: u32,
+    /// Images.
+    pub image_tokens: u32,
+    /// Put into the prefix cache at a price of its own: none, it is free.
+    pub cache_write_tokens: u32,
 }
 
 /// Which of the generated tokens were what.
@@ -40,6 +46,8 @@ pub struct CompletionTokensDetails {
     pub reasoning_tokens: u32,
     /// Sound.
     pub audio_tokens: u32,
+    /// Text.
+    pub text_tokens: u32,
     /// Of a prediction that came true.
     pub accepted_prediction_tokens: u32,
     /// Of a prediction that did not.
@@ -54,9 +62,13 @@ impl From<Usage> for UsageReport {
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptTokensDetails {
                 cached_tokens: usage.cached_tokens,
+                text_tokens: usage.prompt_tokens,
                 ..PromptTokensDetails::default()
             },
-            completion_tokens_details: CompletionTokensDetails::default(),
+            completion_tokens_details: CompletionTokensDetails {
+                text_tokens: usage.completion_tokens,
+                ..CompletionTokensDetails::default()
+            },
         }
     }
 }
