@@ -10,6 +10,10 @@ mod linear;
 mod quant;
 mod rows;
 mod simd;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use dense::{DenseError, DenseMatrix};
 pub use linear::{Linear, LinearError, linear_from_tensor};

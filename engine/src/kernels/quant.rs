@@ -2,8 +2,6 @@
 //! multiplied with activations that are rounded to 8 bits per block of 32.
 //! Source: ggml-quants.c (`dequantize_row_*`), the definition of the formats.
 
-use half::f16;
-
 use super::simd::{Isa, dispatch, sum_lanes};
 
 /// Weights (and activations) per step of the kernels.
@@ -75,7 +73,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn dot_rows_kernel<F: Format, I: Isa>(weights: &[u8], x: &[XBlock], out: &mut [f32]) {
+pub(super) fn dot_rows_kernel<F: Format, I: Isa>(weights: &[u8], x: &[XBlock], out: &mut [f32]) {
     let steps = weights.len() / F::BYTES * F::STEPS;
     let mut rows = x.chunks_exact(4 * steps);
     let (fours, rest) = out.as_chunks_mut::<4>();
@@ -94,7 +92,7 @@ fn dot_group<F: Format, I: Isa, const R: usize>(
     x: &[XBlock],
     steps: usize,
 ) -> [f32; R] {
-    let mut lanes = [[0.0f32; 8]; R];
+    let mut sums = [I::zero(); R];
     let mut offsets = [0.0f32; R];
     for (index, block) in weights.chunks_exact(F::BYTES).enumerate() {
         for step in 0..F::STEPS {
@@ -102,12 +100,9 @@ fn dot_group<F: Format, I: Isa, const R: usize>(
             let at = index * F::STEPS + step;
             for row in 0..R {
                 let x = &x[row * steps + at];
-                let dots = I::dot_u8_i8(&w.q, &x.q);
+                let zeros = if F::ZERO == 0 { [0; 8] } else { x.quads.map(|quad| F::ZERO * quad) };
                 let scale = [w.scale[0] * x.scale, w.scale[1] * x.scale];
-                for l in 0..8 {
-                    let whole = dots[l] - F::ZERO * x.quads[l];
-                    lanes[row][l] = (whole as f32).mul_add(scale[l / 4], lanes[row][l]);
-                }
+                sums[row] = I::add_products(sums[row], &w.q, &x.q, &zeros, scale);
                 if F::AFFINE {
                     offsets[row] = w.offset[0].mul_add(x.sums[0], offsets[row]);
                     offsets[row] = w.offset[1].mul_add(x.sums[1], offsets[row]);
@@ -115,7 +110,7 @@ fn dot_group<F: Format, I: Isa, const R: usize>(
             }
         }
     }
-    std::array::from_fn(|row| sum_lanes(&lanes[row]) + offsets[row])
+    std::array::from_fn(|row| sum_lanes(&I::lanes(sums[row])) + offsets[row])
 }
 
 /// Widens one row of weights exactly.
@@ -132,7 +127,11 @@ pub(crate) fn dequantize_row<F: Format>(weights: &[u8], out: &mut [f32]) {
 
 #[inline(always)]
 fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+    let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
+    // Moves exponent and fraction into place and corrects the exponent's bias by a product, which
+    // is exact for all finite values; scales are finite.
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
 }
 
 /// 16 bytes hold 32 weights: low nibbles the first 16, high nibbles the others.
@@ -168,7 +167,7 @@ fn affine(q: [u8; STEP], scale: f32, offset: f32) -> WBlock {
 }
 
 macro_rules! format {
-    ($(#[$doc:meta])* $name:ident: $bytes:literal bytes, $steps:literal steps, zero $zero:literal, affine $affine:literal, $unpack:expr) => {
+    ($(#[$doc:meta])* $name:ident: $bytes:literal bytes, $steps:literal steps, zero $zero:literal, affine $affine:literal, |$block:ident, $step:ident| $unpack:expr) => {
         $(#[$doc])*
         pub(crate) struct $name;
 
@@ -179,9 +178,10 @@ macro_rules! format {
             const AFFINE: bool = $affine;
 
             #[inline(always)]
-            fn unpack(block: &[u8], step: usize) -> WBlock {
-                let unpack: fn(&[u8; $bytes], usize) -> WBlock = $unpack;
-                unpack(block.first_chunk().expect("the caller cuts whole blocks"), step)
+            fn unpack($block: &[u8], $step: usize) -> WBlock {
+                let $block: &[u8; $bytes] =
+                    $block.first_chunk().expect("the caller cuts whole blocks");
+                $unpack
             }
         }
     };
@@ -190,17 +190,17 @@ macro_rules! format {
 format! {
     /// f16 scale, 32 nibbles.
     Q4_0: 18 bytes, 1 steps, zero 8, affine false,
-    |block, _| symmetric(nibbles(&block[2..]), half_at(block, 0))
+    |block, _step| symmetric(nibbles(&block[2..]), half_at(block, 0))
 }
 format! {
     /// f16 scale, f16 offset, 32 nibbles.
     Q4_1: 20 bytes, 1 steps, zero 0, affine true,
-    |block, _| affine(nibbles(&block[4..]), half_at(block, 0), half_at(block, 2))
+    |block, _step| affine(nibbles(&block[4..]), half_at(block, 0), half_at(block, 2))
 }
 format! {
     /// f16 scale, 32 fifth bits, 32 nibbles.
     Q5_0: 22 bytes, 1 steps, zero 16, affine false,
-    |block, _| {
+    |block, _step| {
         let mut q = nibbles(&block[6..]);
         add_fifth_bits(&mut q, &block[2..]);
         symmetric(q, half_at(block, 0))
@@ -209,7 +209,7 @@ format! {
 format! {
     /// f16 scale, f16 offset, 32 fifth bits, 32 nibbles.
     Q5_1: 24 bytes, 1 steps, zero 0, affine true,
-    |block, _| {
+    |block, _step| {
         let mut q = nibbles(&block[8..]);
         add_fifth_bits(&mut q, &block[4..]);
         affine(q, half_at(block, 0), half_at(block, 2))
@@ -218,7 +218,7 @@ format! {
 format! {
     /// f16 scale, 32 signed bytes; the sign bit is flipped to make them unsigned.
     Q8_0: 34 bytes, 1 steps, zero 128, affine false,
-    |block, _| {
+    |block, _step| {
         let mut q = [0; STEP];
         for (q, byte) in q.iter_mut().zip(&block[2..]) {
             *q = byte ^ 0x80;

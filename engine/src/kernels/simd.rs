@@ -59,8 +59,24 @@ fn detect() -> Level {
 
 /// The operations that the instruction sets do differently, with equal results.
 pub(crate) trait Isa {
-    /// Eight sums of four products each: lane `l` sums `q[i] * x[i]` for `i` in `4l..4l+4`.
-    fn dot_u8_i8(q: &[u8; 32], x: &[i8; 32]) -> [i32; 8];
+    /// Eight running sums.
+    type Sums: Copy;
+
+    /// Eight zeros.
+    fn zero() -> Self::Sums;
+
+    /// Adds `scale[l / 4] * (sum of q[i] * x[i] for i in 4l..4l+4, less zeros[l])` to each lane.
+    fn add_products(
+        sums: Self::Sums,
+        q: &[u8; 32],
+        x: &[i8; 32],
+        zeros: &[i32; 8],
+        scale: [f32; 2],
+    ) -> Self::Sums;
+
+    /// The eight sums.
+    fn lanes(sums: Self::Sums) -> [f32; 8];
+
     /// Widens eight half floats.
     fn widen_f16(halves: &[f16; 8]) -> [f32; 8];
 }
@@ -68,11 +84,31 @@ pub(crate) trait Isa {
 pub(crate) struct Portable;
 
 impl Isa for Portable {
+    type Sums = [f32; 8];
+
     #[inline(always)]
-    fn dot_u8_i8(q: &[u8; 32], x: &[i8; 32]) -> [i32; 8] {
+    fn zero() -> [f32; 8] {
+        [0.0; 8]
+    }
+
+    #[inline(always)]
+    fn add_products(
+        sums: [f32; 8],
+        q: &[u8; 32],
+        x: &[i8; 32],
+        zeros: &[i32; 8],
+        scale: [f32; 2],
+    ) -> [f32; 8] {
         std::array::from_fn(|lane| {
-            (4 * lane..4 * lane + 4).map(|i| i32::from(q[i]) * i32::from(x[i])).sum()
+            let products = (4 * lane..4 * lane + 4).map(|i| i32::from(q[i]) * i32::from(x[i]));
+            let whole = products.sum::<i32>() - zeros[lane];
+            (whole as f32).mul_add(scale[lane / 4], sums[lane])
         })
+    }
+
+    #[inline(always)]
+    fn lanes(sums: [f32; 8]) -> [f32; 8] {
+        sums
     }
 
     #[inline(always)]
@@ -82,82 +118,7 @@ impl Isa for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512Vnni};
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m128i, __m256i, _mm_loadu_si128, _mm256_cvtepi8_epi16,
-        _mm256_cvtepu8_epi16, _mm256_cvtph_ps, _mm256_dpbusd_epi32, _mm256_hadd_epi32,
-        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_si256,
-        _mm256_storeu_ps, _mm256_storeu_si256,
-    };
-
-    use half::f16;
-
-    use super::Isa;
-
-    pub(crate) struct Avx2;
-    pub(crate) struct Avx512Vnni;
-
-    impl Isa for Avx2 {
-        #[inline(always)]
-        fn dot_u8_i8(q: &[u8; 32], x: &[i8; 32]) -> [i32; 8] {
-            let mut lanes = [0; 8];
-            // SAFETY: only reached through entry points that are called once `level` has seen
-            // AVX2; loads and stores are unaligned and stay inside the 32-byte arrays.
-            unsafe {
-                let half = |at: usize| {
-                    let q = _mm_loadu_si128(q.as_ptr().add(at).cast::<__m128i>());
-                    let x = _mm_loadu_si128(x.as_ptr().add(at).cast::<__m128i>());
-                    _mm256_madd_epi16(_mm256_cvtepu8_epi16(q), _mm256_cvtepi8_epi16(x))
-                };
-                // Pairs to quads; `hadd` interleaves 128-bit halves, the permutation undoes it.
-                let mixed = _mm256_hadd_epi32(half(0), half(16));
-                let quads = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
-                _mm256_storeu_si256(lanes.as_mut_ptr().cast::<__m256i>(), quads);
-            }
-            lanes
-        }
-
-        #[inline(always)]
-        fn widen_f16(halves: &[f16; 8]) -> [f32; 8] {
-            widen_f16c(halves)
-        }
-    }
-
-    impl Isa for Avx512Vnni {
-        #[inline(always)]
-        fn dot_u8_i8(q: &[u8; 32], x: &[i8; 32]) -> [i32; 8] {
-            let mut lanes = [0; 8];
-            // SAFETY: only reached through entry points that are called once `level` has seen
-            // AVX512-VNNI and VL; loads and stores stay inside the 32-byte arrays.
-            unsafe {
-                let q = _mm256_loadu_si256(q.as_ptr().cast::<__m256i>());
-                let x = _mm256_loadu_si256(x.as_ptr().cast::<__m256i>());
-                let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), q, x);
-                _mm256_storeu_si256(lanes.as_mut_ptr().cast::<__m256i>(), sums);
-            }
-            lanes
-        }
-
-        #[inline(always)]
-        fn widen_f16(halves: &[f16; 8]) -> [f32; 8] {
-            widen_f16c(halves)
-        }
-    }
-
-    #[inline(always)]
-    fn widen_f16c(halves: &[f16; 8]) -> [f32; 8] {
-        let mut wide = [0.0; 8];
-        // SAFETY: only reached once `level` has seen F16C; 16 bytes in, 32 bytes out.
-        unsafe {
-            let halves = _mm_loadu_si128(halves.as_ptr().cast::<__m128i>());
-            _mm256_storeu_ps(wide.as_mut_ptr(), _mm256_cvtph_ps(halves));
-        }
-        wide
-    }
-}
+pub(crate) use super::x86::{Avx2, Avx512Vnni};
 
 /// Makes a safe function that runs a generic `#[inline(always)]` kernel compiled for this machine.
 macro_rules! dispatch {
@@ -203,7 +164,7 @@ dispatch! {
 }
 
 #[inline(always)]
-fn dot_kernel<I: Isa>(a: Lanes<'_>, b: &[f32]) -> f32 {
+pub(super) fn dot_kernel<I: Isa>(a: Lanes<'_>, b: &[f32]) -> f32 {
     match a {
         Lanes::F32(a) => dot_widened(a, b, |eight| *eight, |one| one),
         Lanes::F16(a) => dot_widened(a, b, I::widen_f16, f16::to_f32),
