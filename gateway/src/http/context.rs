@@ -15,7 +15,7 @@ use crate::error::ApiError;
 /// Longest request id that is taken from a caller.
 const ID_BYTES_MAX: usize = 128;
 
-/// Put into each request by [`super::observe`].
+/// Put into each request by [`super::observe()`].
 #[derive(Debug, Clone)]
 pub struct RequestContext {
     /// The caller's id, or one of ours.

@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompletionRequest {
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub model: String,
     /// One text or list of token ids, or several.
     pub prompt: Input,
@@ -49,21 +49,21 @@ pub struct CompletionRequest {
 
     /// The form that the answer must have. An extension.
     pub response_format: Option<ResponseFormat>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub top_k: Option<i64>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub min_p: Option<f64>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub repetition_penalty: Option<f64>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub ignore_eos: Option<bool>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub adapter: Option<AdapterSelector>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub adapter_id: Option<String>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub adapter_source: Option<String>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub lora: Option<Vec<LoraItem>>,
 
     /// Ignored.

@@ -10,7 +10,7 @@ use super::{AdapterSelector, Input, LoraItem};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingRequest {
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub model: String,
     /// One text or list of token ids, or several.
     pub input: Input,
@@ -20,13 +20,13 @@ pub struct EmbeddingRequest {
     pub dimensions: Option<u32>,
     /// Ignored.
     pub user: Option<Value>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub adapter: Option<AdapterSelector>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub adapter_id: Option<String>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub adapter_source: Option<String>,
-    /// As in [`super::ChatRequest`].
+    /// As in a chat.
     pub lora: Option<Vec<LoraItem>>,
 }
 
