@@ -10,10 +10,15 @@ use crate::policy::PowerLimits;
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct DeviceAgentConfig {
     /// A name for people.
-    #[arg(long = "device-name", env = "FIRMAMENT_DEVICE_NAME", default_value = "device")]
+    #[arg(
+        id = "device_name",
+        long = "device-name",
+        env = "FIRMAMENT_DEVICE_NAME",
+        default_value = "device"
+    )]
     pub name: String,
     /// Requests that run at once on the device; more go to a worker.
-    #[arg(long = "device-slots", env = "FIRMAMENT_DEVICE_SLOTS", default_value_t = 4,
+    #[arg(id = "device_slots", long = "device-slots", env = "FIRMAMENT_DEVICE_SLOTS", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
     /// Unplugged below this charge (0 to 1) the device takes nothing in the background.

@@ -4,10 +4,15 @@
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct WorkerConfig {
     /// A name for people.
-    #[arg(long = "worker-name", env = "FIRMAMENT_WORKER_NAME", default_value = "worker")]
+    #[arg(
+        id = "worker_name",
+        long = "worker-name",
+        env = "FIRMAMENT_WORKER_NAME",
+        default_value = "worker"
+    )]
     pub name: String,
     /// Requests that run at once on the worker; more are refused.
-    #[arg(long = "worker-slots", env = "FIRMAMENT_WORKER_SLOTS", default_value_t = 64,
+    #[arg(id = "worker_slots", long = "worker-slots", env = "FIRMAMENT_WORKER_SLOTS", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub slots: u32,
 }

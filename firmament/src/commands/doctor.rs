@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 use node::Machine;
 use serde::Serialize;
+use serde_json::json;
 
 use super::shelf::{self, Known, State};
 use crate::data::DataDir;
@@ -68,13 +69,14 @@ pub async fn run(arguments: &Arguments, data: &DataDir, output: Output) -> Resul
     checks.push(port(arguments.listen));
     checks.push(pip(&known).await);
     let failed: Vec<&str> = failed(&checks);
-    output.list(&checks, &["CHECK", "VERDICT", "FOUND", "WHAT TO DO"], row, "");
+    let report = json!({ "object": "list", "data": checks });
+    output.show(&report, || checks.iter().map(line).collect::<Vec<_>>().join("\n"));
     if failed.is_empty() {
         return Ok(());
     }
     let what =
         anyhow!("this machine cannot run `{}` now: {}", known.manifest.name, failed.join(", "));
-    Err(Failure::new(what, "do what the last column says"))
+    Err(Failure::new(what, "do what the lines marked FAILED say"))
 }
 
 fn failed(checks: &[Check]) -> Vec<&'static str> {
@@ -82,13 +84,15 @@ fn failed(checks: &[Check]) -> Vec<&'static str> {
     failed.map(|check| check.name).collect()
 }
 
-fn row(check: &Check) -> Vec<String> {
+fn line(check: &Check) -> String {
     let verdict = match check.verdict {
         Verdict::Ok => "ok",
         Verdict::Warning => "warning",
         Verdict::Failed => "FAILED",
     };
-    vec![check.name.to_owned(), verdict.to_owned(), check.found.clone(), check.advice.clone()]
+    let advice =
+        if check.advice.is_empty() { String::new() } else { format!(" -- {}", check.advice) };
+    format!("{verdict:7}  {}: {}{advice}", check.name, check.found)
 }
 
 fn cores(machine: &Machine) -> Check {

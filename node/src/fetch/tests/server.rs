@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use axum::response::Response;
+use futures_util::{StreamExt as _, stream};
 use telemetry::Scope;
 
 /// What a server was asked: a path, and the `Range` header.
@@ -78,11 +79,13 @@ pub(super) fn bytes_from(bytes: &[u8], start: u64) -> Response {
 
 /// Promises all of `bytes`, sends the first `cut` and breaks the connection.
 pub(super) fn cut_after(bytes: &[u8], cut: usize) -> Response {
-    let first = Bytes::copy_from_slice(&bytes[..cut]);
-    let broken = std::io::Error::other("cut by the test");
-    let pieces = futures_util::stream::iter([Ok(first), Err(broken)]);
+    let first = stream::iter([Ok(Bytes::copy_from_slice(&bytes[..cut]))]);
+    let broken = stream::once(async {
+        tokio::task::yield_now().await; // a pause, in which the server sends what it has
+        Err(std::io::Error::other("cut by the test"))
+    });
     let answer = Response::builder().header(CONTENT_LENGTH, bytes.len());
-    answer.body(Body::from_stream(pieces)).expect("valid")
+    answer.body(Body::from_stream(first.chain(broken))).expect("valid")
 }
 
 pub(super) fn status(status: u16) -> Response {
