@@ -1,43 +1,32 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Every check of this repository: what the tests need, style, lints, documentation, dependencies, tests.
 # Run as root on Debian it installs what is missing; else it says what is. Arguments choose steps by name.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")"
-export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}" RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
+export RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
 # One place for the real firmware, so that it is fetched once for all tests.
 export FIRMAMENT_TEST_DATA="${FIRMAMENT_TEST_DATA:-$PWD/target/firmware-cache}"
 TOOLS="$PWD/target/tools"
-NEXTEST_VERSION=0.9.114
+LOG="$PWD/target/test.log"
 DENY_VERSION=0.20.2
 
 say() { printf '\n== %s\n' "$*"; }
 
 # Debian packages for the commands that are missing.
 needs() {
-    missing=''
-    command -v cc >/dev/null || missing="$missing build-essential"
-    command -v python3 >/dev/null || missing="$missing python3"
-    python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
-    python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
-    [ -z "$missing" ] && return 0
+    local missing=()
+    command -v cc >/dev/null || missing+=(build-essential)
+    command -v python3 >/dev/null || missing+=(python3)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    [ "${#missing[@]}" = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing$missing"
+        say "installing ${missing[*]}"
         apt-get update -qq
-        # shellcheck disable=SC2086 # the names are words
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
     else
-        echo "missing:$missing (Debian packages); install them and run again" >&2
+        echo "missing Debian packages: ${missing[*]}; install them and run again" >&2
         exit 1
-    fi
-}
-
-# A pinned cargo tool, built once into target/tools.
-tool() {
-    PATH="$TOOLS/bin:$PATH"
-    export PATH
-    if ! "$1" --version 2>/dev/null | grep -qF "$2"; then
-        say "building $1 $2 (once)"
-        cargo install --quiet --locked --root "$TOOLS" --version "$2" "$1"
     fi
 }
 
@@ -55,29 +44,33 @@ lints() {
 
 documentation() {
     say documentation
-    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 }
 
-# Licences, sources and bans need no network beyond crates.io; advisories come from a public database.
+# Licences, sources and bans are checked always. Advisories need a public database: where it cannot be
+# reached this says so, and the release may not be made there.
 dependencies() {
     say dependencies
-    tool cargo-deny "$DENY_VERSION"
+    export PATH="$TOOLS/bin:$PATH"
+    if ! cargo deny --version 2>/dev/null | grep -qF "$DENY_VERSION"; then
+        say "building cargo-deny $DENY_VERSION, once"
+        cargo install --quiet --locked --root "$TOOLS" --version "$DENY_VERSION" cargo-deny
+    fi
     cargo deny --locked check bans licenses sources
-    if ! cargo deny --locked check advisories; then
-        if curl -fsI --max-time 20 https://github.com/RustSec/advisory-db >/dev/null 2>&1; then
-            exit 1
-        fi
-        echo 'advisories NOT CHECKED: the database cannot be reached from here' >&2
+    if cargo deny --locked fetch db >/dev/null 2>&1; then
+        cargo deny --locked check advisories
+    else
+        echo 'advisories were NOT checked: their database cannot be reached from here' >&2
     fi
 }
 
 tests() {
     say tests
     if command -v cargo-nextest >/dev/null; then
-        cargo nextest run --workspace --locked
-        cargo test --workspace --doc --locked
+        cargo nextest run --workspace --locked --no-fail-fast 2>&1 | tee -a "$LOG"
+        cargo test --workspace --locked --doc 2>&1 | tee -a "$LOG"
     else
-        cargo test --workspace --locked
+        cargo test --workspace --locked --no-fail-fast 2>&1 | tee -a "$LOG"
     fi
 }
 
@@ -85,17 +78,28 @@ tests() {
 client() {
     say client
     cargo build -p firmament --locked
-    venv="$PWD/target/python"
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r testkit/python/requirements.txt
-    "$venv/bin/python" testkit/python/against_binary.py target/debug/firmament "$FIRMAMENT_TEST_DATA"
+    local python="$PWD/target/python/bin/python"
+    [ -x "$python" ] || python3 -m venv "$PWD/target/python"
+    "$python" -m pip install -q --disable-pip-version-check -r testkit/python/requirements.txt
+    "$python" testkit/python/against_binary.py target/debug/firmament "$FIRMAMENT_TEST_DATA" 2>&1 |
+        tee -a "$LOG"
 }
 
+# Adds up what the steps said: `12 passed` of cargo, nextest and the client's checks.
+count() {
+    sed 's/\x1b\[[0-9;]*m//g' "$LOG" | awk -v word="$1" '
+        / passed/ {
+            for (i = 2; i <= NF; i++) if ($i ~ "^" word "[,;.]?$") sum += $(i - 1)
+        }
+        END { print sum + 0 }'
+}
+
+mkdir -p target
+: >"$LOG"
 needs
-if [ $# = 0 ]; then
-    set -- style lints documentation dependencies tests client
-fi
+[ $# = 0 ] && set -- style lints documentation dependencies tests client
 for step in "$@"; do
     "$step"
 done
-say "all steps passed: $*"
+say "steps passed: $*"
+echo "tests: $(count passed) passed, $(count failed) failed"

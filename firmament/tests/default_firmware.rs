@@ -18,10 +18,10 @@ fn adapter(folder: &std::path::Path) {
 fn the_main_job_runs_end_to_end_and_starts_again_at_once() {
     let data = real();
     let up = Up::start(data.path(), &[]);
-    let question = ["chat", "What is the capital of France?", "--temperature", "0"];
+    let question = ["chat", "What is 2+2?", "--temperature", "0"];
     let ask = [&question[..], &["--max-tokens", "24", "--url", &up.url]].concat();
     let streamed = done(data.path(), &ask);
-    assert!(streamed.contains("Paris"), "{streamed}");
+    assert!(streamed.contains('4'), "{streamed}");
     let whole = json(data.path(), &ask);
     assert_eq!(whole["model"], "default");
     assert_eq!(
@@ -55,6 +55,7 @@ fn restart_limit() -> Duration {
 async fn models_lists_the_firmware_by_its_name() {
     let data = real();
     let up = Up::start(data.path(), &[]);
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let reply = Client::new(&up.url).get("/v1/models").await;
     let models: serde_json::Value = reply.json().await.expect("JSON");
     let ids: Vec<&str> = models["data"]

@@ -37,10 +37,14 @@ async fn until_told(scope: &Scope) -> Result<(), Failure> {
         }
     };
     tracing::info!(signal, "stopping: running requests may end");
-    scope.spawn("second-signal", async {
-        if telemetry::shutdown_signal().await.is_ok() {
-            note("stopped at once");
-            std::process::exit(130);
+    let ended = scope.clone();
+    scope.spawn("second-signal", async move {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            _ = telemetry::shutdown_signal() => {
+                note("stopped at once");
+                std::process::exit(130);
+            }
         }
     });
     Ok(())

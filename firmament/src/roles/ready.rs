@@ -33,7 +33,11 @@ pub async fn wait(url: &str, api_key: Option<String>, nodes: usize) -> Result<()
         while alive(&api).await? < nodes {
             tokio::time::sleep(POLL).await;
         }
-        probe(&api).await
+        probe(&api).await?;
+        while !says_ready(&api).await? {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     };
     tokio::time::timeout(READY_MAX, ready).await.unwrap_or_else(|_| {
         let what = anyhow!("the nodes were not ready within {} s", READY_MAX.as_secs());
@@ -44,6 +48,12 @@ pub async fn wait(url: &str, api_key: Option<String>, nodes: usize) -> Result<()
 async fn alive(api: &Api) -> Result<usize, Failure> {
     let nodes: Vec<NodeInfo> = api.list(&["v1", "nodes"]).await?;
     Ok(nodes.iter().filter(|node| node.state == "alive").count())
+}
+
+/// Whether the gateway's own health check says so too.
+async fn says_ready(api: &Api) -> Result<bool, Failure> {
+    let answer = api.request(Method::GET, &["health", "ready"]).send().await;
+    Ok(answer.map_err(|error| api.unreachable(error))?.status().is_success())
 }
 
 /// A firmware without a chat template still completes text.

@@ -1,8 +1,8 @@
 //! `firmament up`: everything in one process, sharing one engine.
 //!
 //! The order: lock the data directory, take the port, answer (health, listings), fetch and load the
-//! firmware, let both nodes enrol and link, prove a token, say `ready`. Told to stop, the gateway ends
-//! its requests first, then the nodes leave, then the engine and the registry close.
+//! firmware, let both nodes enrol and link, prove a token, say `ready`. Told to stop, the gateway
+//! and the nodes take nothing new and end what runs; then the engine and the registry close.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ struct Up<'a> {
     record: Record,
     metrics: Arc<Metrics>,
     url: String,
-    /// The gateway; ends first.
+    /// The gateway.
     answering: Scope,
     /// The nodes.
     working: Scope,
@@ -83,8 +83,9 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
         outcome = up.serve(&arguments, &known, local, &mut engine) => outcome,
         told = super::until_told(&up.rest) => told,
     };
+    up.working.cancel(); // running work goes on to its end, and the links with it
     super::end(&up.answering, drain).await;
-    super::end(&up.working, std::time::Duration::ZERO).await;
+    super::end(&up.working, drain).await;
     if let Some(engine) = engine {
         engine.shutdown();
     }
@@ -139,14 +140,13 @@ impl Up<'_> {
         arguments: &Arguments,
         engine: &Engine,
     ) -> Result<(NodeTask, NodeTask), Failure> {
-        let budget = arguments.engine.adapter_budget_bytes();
         let device = DeviceAgentContext {
-            node: self.node(NodeKind::Device, budget).await?,
+            node: self.node(NodeKind::Device, arguments).await?,
             context: self.context(NodeKind::Device, engine),
             metrics: DeviceMetrics::new(&self.metrics),
         };
         let worker = WorkerContext {
-            node: self.node(NodeKind::Worker, budget).await?,
+            node: self.node(NodeKind::Worker, arguments).await?,
             context: self.context(NodeKind::Worker, engine),
         };
         let (device_config, worker_config) = (arguments.device.clone(), arguments.worker.clone());
@@ -161,14 +161,16 @@ impl Up<'_> {
     }
 
     /// A node's settings, with a join token unless it has enrolled before.
-    async fn node(&self, kind: NodeKind, adapter_budget_bytes: u64) -> Result<NodeConfig, Failure> {
+    async fn node(&self, kind: NodeKind, arguments: &Arguments) -> Result<NodeConfig, Failure> {
         let url = self.url.parse().expect("it was made of an address");
         let config = NodeConfig::new(url, kind, kind.as_str(), self.data.node(kind));
         let identity =
             Identity::open(&config.data_dir, rand::random()).map_err(super::dial::ended)?;
         let enrolled = self.record.registry.node(identity.node()).await.map_err(broken)?.is_some();
         let join_token = if enrolled { None } else { Some(self.join_token(kind).await?) };
-        Ok(NodeConfig { join_token, adapter_budget_bytes, ..config })
+        let adapter_budget_bytes = arguments.engine.adapter_budget_bytes();
+        let drain_max = arguments.gateway.drain_timeout;
+        Ok(NodeConfig { join_token, adapter_budget_bytes, drain_max, ..config })
     }
 
     /// A token that lets one node in, for a few minutes.
