@@ -48,7 +48,11 @@ def check(binary: str, server: subprocess.Popen, lora: Path) -> int:
     url = line.removeprefix("ready ")
     add = ["adapter", "add", str(lora), "--name", "odd", "--url", url]
     subprocess.run([binary, *add], check=True)
-    environment = {"FIRMAMENT_BASE_URL": f"{url}/v1", "FIRMAMENT_TEST_ADAPTER": "odd"}
+    environment = {
+        "FIRMAMENT_BASE_URL": f"{url}/v1",
+        "FIRMAMENT_TEST_MODEL": "smollm2-135m-instruct",
+        "FIRMAMENT_TEST_ADAPTER": "odd",
+    }
     checks = [sys.executable, str(HERE / "openai_client_test.py")]
     return subprocess.run(checks, env={**os.environ, **environment}).returncode
 
