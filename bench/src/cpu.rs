@@ -123,7 +123,8 @@ fn prefill(engine: &Engine, tokens: usize, round: usize) -> Result<f64, CpuBench
 
 /// Generated tokens per second over all streams, from when each has its first token.
 fn decode(engine: &Engine, streams: usize, round: usize) -> Result<f64, CpuBenchError> {
-    let start = |stream: usize| submit(engine, DECODE_PROMPT, DECODE_TOKENS + 1, 100 * round + stream);
+    let start =
+        |stream: usize| submit(engine, DECODE_PROMPT, DECODE_TOKENS + 1, 100 * round + stream);
     let mut running = (0..streams).map(start).collect::<Result<Vec<_>, _>>()?;
     for stream in &mut running {
         first_token(stream)?;

@@ -34,7 +34,8 @@ impl LlamaCpp {
     /// Prompt tokens per second, reading `tokens` at once.
     pub(crate) fn prefill(&self, tokens: usize) -> Result<f64, CpuBenchError> {
         let tokens_text = tokens.to_string();
-        let out = self.run("llama-bench", &["-p", &tokens_text, "-n", "0", "-r", "1", "-o", "jsonl"])?;
+        let out =
+            self.run("llama-bench", &["-p", &tokens_text, "-n", "0", "-r", "1", "-o", "jsonl"])?;
         let lines = parse::<BenchLine>(&out);
         lines
             .into_iter()
@@ -51,8 +52,10 @@ impl LlamaCpp {
         prompt: usize,
         tokens: usize,
     ) -> Result<f64, CpuBenchError> {
-        let speeds: Result<Vec<f64>, _> =
-            ["on", "off"].map(|flash| self.batched(streams, prompt, tokens, flash)).into_iter().collect();
+        let speeds: Result<Vec<f64>, _> = ["on", "off"]
+            .map(|flash| self.batched(streams, prompt, tokens, flash))
+            .into_iter()
+            .collect();
         Ok(speeds?.into_iter().fold(0.0, f64::max))
     }
 
@@ -66,8 +69,22 @@ impl LlamaCpp {
         let numbers = [streams, prompt, tokens].map(|number| number.to_string());
         let [streams_text, prompt, tokens] = &numbers;
         let arguments = [
-            "-c", "4096", "-b", "2048", "-ub", "512", "-npp", prompt, "-ntg", tokens, "-npl",
-            streams_text, "-fa", flash, "--output-format", "jsonl",
+            "-c",
+            "4096",
+            "-b",
+            "2048",
+            "-ub",
+            "512",
+            "-npp",
+            prompt,
+            "-ntg",
+            tokens,
+            "-npl",
+            streams_text,
+            "-fa",
+            flash,
+            "--output-format",
+            "jsonl",
         ];
         let out = self.run("llama-batched-bench", &arguments)?;
         let lines = parse::<BatchedLine>(&out);

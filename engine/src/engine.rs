@@ -83,7 +83,7 @@ pub(crate) struct Inner {
 /// Tokens of the probe; few, so that proving is cheap.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
 /// Longest wait for the loop to run a probe.
-const PROBE_WAIT: Duration = Duration::from_secs(60);
+const PROBE_WAIT: Duration = Duration::from_mins(1);
 /// Commands besides submissions that may be on their way to the loop.
 const CONTROL_MAX: usize = 64;
 
@@ -92,10 +92,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`] if the KV budget is too small or threads cannot be started.
-    pub fn start(
-        firmware: Arc<LoadedFirmware>,
-        config: EngineConfig,
-    ) -> Result<Self, EngineError> {
+    pub fn start(firmware: Arc<LoadedFirmware>, config: EngineConfig) -> Result<Self, EngineError> {
         let runner = CpuRunner::new(Arc::clone(&firmware.backbone), config.kv_budget_bytes)?;
         let kv_tokens = runner.pages() * PAGE_TOKENS;
         let tokens_max = kv_tokens.min(firmware.info().context_length as usize);
@@ -104,8 +101,7 @@ impl Engine {
         let limits =
             Limits { rows_max: config.max_rows, prefill_tokens: config.prefill_chunk_tokens };
         let tokenizer = Arc::clone(&firmware.tokenizer);
-        let steps =
-            StepLoop::new(tokenizer, Box::new(runner), receiver, limits, shared.clone());
+        let steps = StepLoop::new(tokenizer, Box::new(runner), receiver, limits, shared.clone());
         spawn(steps, config.threads)?;
         let adapters = Mutex::new(Residency::new(config.adapter_budget_bytes));
         let proofs = Mutex::default();
@@ -126,7 +122,7 @@ impl Engine {
     pub fn load_adapter(
         &self,
         manifest: &AdapterManifest,
-        files: AdapterFiles,
+        files: &AdapterFiles,
     ) -> Result<AdapterProof, WorkError> {
         let before = Instant::now();
         let generation = manifest.id();
@@ -146,7 +142,7 @@ impl Engine {
         &self,
         generation: GenerationId,
         manifest: &AdapterManifest,
-        files: AdapterFiles,
+        files: &AdapterFiles,
     ) -> Result<Adapter, WorkError> {
         let firmware = self.firmware();
         if manifest.firmware != firmware.id || manifest.tokenizer != firmware.tokenizer {

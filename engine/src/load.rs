@@ -39,7 +39,9 @@ impl LoadedFirmware {
         let gguf = file.metadata().keys().next().is_some();
         let config = manifest.parts_of(PartRole::Config).next();
         let config = match config.filter(|_| !gguf) {
-            Some(config) => BackboneConfig::from_hugging_face(&read(&directory.part_path(config))?)?,
+            Some(config) => {
+                BackboneConfig::from_hugging_face(&read(&directory.part_path(config))?)?
+            }
             None => BackboneConfig::from_gguf(&file)?,
         };
         let names = if gguf { Names::Gguf } else { Names::HuggingFace };
@@ -103,17 +105,14 @@ fn load_tokenizer(
 ) -> Result<Tokenizer, EngineError> {
     let manifest = directory.manifest();
     let part = manifest.part(&manifest.tokenizer.part).ok_or_else(no_backbone)?;
-    match part.role {
-        PartRole::Backbone => Ok(Tokenizer::from_gguf(backbone.metadata())?),
-        _ => {
-            let tokenizer = Tokenizer::from_json(&read(&directory.part_path(part))?)?;
-            let ends = directory.manifest().parts_of(PartRole::Config).next();
-            let Some(config) = ends else { return Ok(tokenizer) };
-            let config: TokenEnds =
-                serde_json::from_slice(&read(&directory.part_path(config))?).unwrap_or_default();
-            Ok(tokenizer.with_ends(config.bos_token_id, &config.eos()))
-        }
+    if part.role == PartRole::Backbone {
+        return Ok(Tokenizer::from_gguf(backbone.metadata())?);
     }
+    let tokenizer = Tokenizer::from_json(&read(&directory.part_path(part))?)?;
+    let Some(config) = manifest.parts_of(PartRole::Config).next() else { return Ok(tokenizer) };
+    let config = read(&directory.part_path(config))?;
+    let ends: TokenEnds = serde_json::from_slice(&config).unwrap_or_default();
+    Ok(tokenizer.with_ends(ends.bos_token_id, &ends.eos()))
 }
 
 /// Where text begins and ends, in transformers' `config.json`.

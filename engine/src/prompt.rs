@@ -24,7 +24,8 @@ impl LoadedFirmware {
             Prompt::Tokens(tokens) => {
                 let vocabulary = self.backbone.shape().vocab as u32;
                 if let Some(bad) = tokens.iter().find(|token| **token >= vocabulary) {
-                    let message = format!("token {bad} is outside of the vocabulary of {vocabulary}");
+                    let message =
+                        format!("token {bad} is outside of the vocabulary of {vocabulary}");
                     return Err(invalid("prompt", message));
                 }
                 tokens.clone()
@@ -43,8 +44,8 @@ impl LoadedFirmware {
         };
         let native = template.supports_tools();
         let guard = |values: Vec<Value>| self.tokenizer.guard_json(&Value::Array(values));
-        let shown = (native && !tools.is_empty())
-            .then(|| guard(tools.iter().map(tool_json).collect()));
+        let shown =
+            (native && !tools.is_empty()).then(|| guard(tools.iter().map(tool_json).collect()));
         let called = messages.iter().any(|message| !message.tool_calls.is_empty());
         let messages = if native || (tools.is_empty() && !called) {
             messages.iter().map(message_json).collect()

@@ -28,15 +28,15 @@ impl Engine {
     /// or finds the queue full.
     pub fn submit(&self, work: Work) -> Result<EventStream, WorkError> {
         match work {
-            Work::Generate(work) => self.submit_generate(work),
-            Work::Embed(work) => self.submit_embed(work),
+            Work::Generate(work) => self.submit_generate(&work),
+            Work::Embed(work) => self.submit_embed(&work),
             Work::Prove(_) => {
                 Err(WorkError::new(ErrorCode::InvalidRequest, "an adapter is proven by loading it"))
             }
         }
     }
 
-    fn submit_generate(&self, work: GenerateWork) -> Result<EventStream, WorkError> {
+    fn submit_generate(&self, work: &GenerateWork) -> Result<EventStream, WorkError> {
         if work.choices == 0 || work.choices > CHOICES_MAX {
             return Err(invalid("n", format!("n is 1 to {CHOICES_MAX}")));
         }
@@ -44,11 +44,11 @@ impl Engine {
         let tokens = self.inner.firmware.tokens_of(&work.prompt)?;
         let max_tokens = self.answer_limit(tokens.len(), work.max_tokens)?;
         let scope = Arc::new(scope(&work.tenant, &adapters));
-        let constraint = constraint_of(&work);
+        let constraint = constraint_of(work);
         let sequences: Result<Vec<_>, WorkError> = (0..work.choices)
             .map(|choice| {
                 let matcher = constraint.as_ref().map(|c| self.matcher(c)).transpose()?;
-                let goal = self.generate(&work, choice, &tokens, max_tokens, matcher);
+                let goal = self.generate(work, choice, &tokens, max_tokens, matcher);
                 let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
                 Ok(NewSequence { tokens: tokens.clone(), adapters, scope, goal })
             })
@@ -80,7 +80,7 @@ impl Engine {
         }))
     }
 
-    fn submit_embed(&self, work: EmbedWork) -> Result<EventStream, WorkError> {
+    fn submit_embed(&self, work: &EmbedWork) -> Result<EventStream, WorkError> {
         if work.inputs.is_empty() || work.inputs.len() > INPUTS_MAX {
             return Err(invalid("input", format!("1 to {INPUTS_MAX} inputs are possible")));
         }

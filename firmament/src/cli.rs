@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use telemetry::logs::LogFormat;
 
-use crate::commands::{adapter, chat, firmware, health, key, node};
+use crate::commands::{adapter, bench, chat, firmware, health, key, node};
 use crate::roles;
 
 const EXIT_CODES: &str = "\
@@ -73,6 +73,9 @@ pub enum Command {
     Node(node::Action),
     /// Tell what this machine can run, and why not.
     Doctor(crate::commands::doctor::Arguments),
+    /// Measure how fast this machine runs the firmware.
+    #[command(subcommand)]
+    Bench(bench::Action),
     /// Ask a server how it is.
     Health(health::Arguments),
 }

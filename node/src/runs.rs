@@ -61,7 +61,7 @@ impl Runs for engine::Engine {
         manifest: &AdapterManifest,
         files: AdapterFiles,
     ) -> Result<AdapterProof, WorkError> {
-        self.load_adapter(manifest, files)
+        self.load_adapter(manifest, &files)
     }
 
     fn is_resident(&self, generation: GenerationId) -> bool {

@@ -14,16 +14,16 @@ pub mod openai;
 pub mod sse;
 mod work;
 
-pub use adapter::{AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, AdapterRef, AdapterUse};
+pub use adapter::{
+    AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, AdapterRef, AdapterUse,
+};
 pub use chat::{ChatMessage, ChatRole, Tool, ToolCall, ToolChoice};
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorCode, WorkError};
 pub use ids::{
     AdapterName, AdapterNameError, FirmwareId, GenerationId, KeyId, NodeId, RequestId, TenantId,
 };
-pub use node::{
-    FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason,
-};
+pub use node::{FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason};
 pub use work::{
     Constraint, EmbedWork, Event, FinishReason, GenerateWork, Prompt, ProveWork, Sampling,
     TokenLogprob, TopLogprob, Usage, Work,

@@ -61,7 +61,9 @@ impl BackboneConfig {
         Ok(Self {
             shape,
             context_length: keys.size("context_length")?,
-            norm_epsilon: keys.metadata.require_f32(&keys.name("attention.layer_norm_rms_epsilon"))?,
+            norm_epsilon: keys
+                .metadata
+                .require_f32(&keys.name("attention.layer_norm_rms_epsilon"))?,
             activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
             embedding_scale: if gemma { (shape.hidden as f32).sqrt() } else { 1.0 },
             attention_scale: (shape.head_dim as f32).sqrt().recip(),
@@ -87,7 +89,7 @@ fn layer_plans(
         Some(_) => return Err(keys.unsupported("rope.scaling.type", "only `linear` is supported")),
     }
     if let Some(factors) = file.tensor("rope_freqs.weight") {
-        global.divide(&super::weights::vector(&factors, "rope_freqs.weight", shape.head_dim / 2)?);
+        global.divide(&super::weights::vector(factors, "rope_freqs.weight", shape.head_dim / 2)?);
     }
     let window = keys.optional_size("attention.sliding_window")?;
     let plan = |layer: usize| {

@@ -74,7 +74,7 @@ impl CpuRunner {
             })
         });
         let rope_of_layer = rope_of_layer.collect();
-        Ok(Self { ropes, rope_of_layer, cache, pages, backbone })
+        Ok(Self { backbone, ropes, rope_of_layer, cache, pages })
     }
 
     fn embed(&self, batch: &Batch<'_>) -> Vec<f32> {
@@ -83,7 +83,9 @@ impl CpuRunner {
         let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
         for (token, x) in tokens.zip(x.chunks_exact_mut(hidden)) {
             self.backbone.embedding.copy_row(*token as usize, x);
-            x.iter_mut().for_each(|value| *value *= self.backbone.config.embedding_scale);
+            for value in x {
+                *value *= self.backbone.config.embedding_scale;
+            }
         }
         x
     }

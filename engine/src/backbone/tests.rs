@@ -137,7 +137,9 @@ fn embeddings_are_the_mean_of_the_last_hidden_states() {
             mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value);
         }
         let norm = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
-        mean.iter_mut().for_each(|value| *value /= norm);
+        for value in &mut mean {
+            *value /= norm;
+        }
         let error = largest_difference(&mean, &floats(&golden["embedding"]));
         assert!(error < 1e-3, "{name}: off by {error}");
     }

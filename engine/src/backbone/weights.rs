@@ -100,11 +100,8 @@ impl Source<'_> {
         };
         // In Hugging Face's Llama, `post_attention_layernorm` is the norm before the feed-forward.
         let sandwich = self.file.tensor(&self.norm_name(layer, LayerNorm::PostFfn)).is_some();
-        let post_attention = if sandwich {
-            optional(LayerNorm::PostAttention, shape.hidden)?
-        } else {
-            None
-        };
+        let post_attention =
+            if sandwich { optional(LayerNorm::PostAttention, shape.hidden)? } else { None };
         let ffn = if self.names == Names::HuggingFace && !sandwich {
             LayerNorm::PostAttention
         } else {
@@ -198,7 +195,9 @@ impl Source<'_> {
 
     fn norm(&self, name: &str, width: usize) -> Result<Vec<f32>, BackboneError> {
         let mut weights = vector(self.tensor(name)?, name, width)?;
-        weights.iter_mut().for_each(|weight| *weight += self.config.norm_offset);
+        for weight in &mut weights {
+            *weight += self.config.norm_offset;
+        }
         Ok(weights)
     }
 }

@@ -5,6 +5,11 @@
 //! else, so a row's result is the same to the bit alone or in any batch. The instruction sets agree
 //! to the bit too: all of them sum in the same eight lanes with fused multiply-adds.
 
+#![allow(
+    clippy::inline_always,
+    reason = "kernels must become part of the function that enables an instruction set"
+)]
+
 mod dense;
 mod linear;
 mod quant;

@@ -4,11 +4,11 @@
 //! them after `simd::level` has seen the features. That is the safety argument of every block.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _mm_loadu_si128, _mm256_castps128_ps256, _mm256_cvtepi8_epi16,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtph_ps, _mm256_dpbusd_epi32,
-    _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_insertf128_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_storeu_ps, _mm256_sub_epi32, _mm_set1_ps,
+    __m128i, __m256, __m256i, _mm_loadu_si128, _mm_set1_ps, _mm256_castps128_ps256,
+    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtph_ps,
+    _mm256_dpbusd_epi32, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_insertf128_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_storeu_ps, _mm256_sub_epi32,
 };
 
 use half::f16;
@@ -56,10 +56,11 @@ macro_rules! isa {
             }
 
             #[inline(always)]
+            #[expect(clippy::cast_ptr_alignment, reason = "the load is unaligned")]
             fn widen_f16(halves: &[f16; 8]) -> [f32; 8] {
                 // SAFETY: see the header; 16 bytes are read from an array of 16.
                 unsafe {
-                    let halves = _mm_loadu_si128(halves.as_ptr().cast::<__m128i>());
+                    let halves = _mm_loadu_si128(std::ptr::from_ref(halves).cast::<__m128i>());
                     Self::lanes(_mm256_cvtph_ps(halves))
                 }
             }

@@ -75,7 +75,8 @@ impl Generate {
         mut logits: SliceOutput,
     ) -> Result<Next, WorkError> {
         if logits.iter().any(|logit| logit.is_nan()) {
-            let message = "the model's output is not a number; the adapter or its scale is too large";
+            let message =
+                "the model's output is not a number; the adapter or its scale is too large";
             return Err(WorkError::new(ErrorCode::Internal, message));
         }
         let raw = self.logprobs.map(|_| logits.clone());
@@ -83,8 +84,7 @@ impl Generate {
             matcher.apply(&mut logits)?;
         }
         let seed = self.sampling.seed.wrapping_add(u64::from(self.choice));
-        let token =
-            draw(&mut logits, &self.sampling, &self.history, seed, self.generated as u64);
+        let token = draw(&mut logits, &self.sampling, &self.history, seed, self.generated as u64);
         if tokenizer.ends().contains(&token) && !self.ignore_eos {
             self.end(request, FinishReason::Stop);
             return Ok(Next::End);

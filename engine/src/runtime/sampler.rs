@@ -1,6 +1,6 @@
 //! Turns logits into a token. Pure: equal logits, settings, history and index give equal tokens.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use protocol::Sampling;
 
@@ -9,14 +9,14 @@ use super::random;
 /// How often tokens occurred, for the penalties.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    prompt: HashMap<u32, ()>,
+    prompt: HashSet<u32>,
     generated: HashMap<u32, u32>,
 }
 
 impl History {
     /// Starts with the prompt, which only the repetition penalty sees.
     pub(crate) fn of_prompt(tokens: &[u32]) -> Self {
-        let prompt = tokens.iter().map(|token| (*token, ())).collect();
+        let prompt = tokens.iter().copied().collect();
         Self { prompt, generated: HashMap::new() }
     }
 
@@ -60,8 +60,8 @@ pub(crate) fn argmax(logits: &[f32]) -> u32 {
 
 fn penalise(logits: &mut [f32], sampling: &Sampling, history: &History) {
     if sampling.repetition_penalty.to_bits() != 1.0f32.to_bits() {
-        let fresh = history.generated.keys().filter(|token| !history.prompt.contains_key(token));
-        for token in history.prompt.keys().chain(fresh) {
+        let fresh = history.generated.keys().filter(|token| !history.prompt.contains(token));
+        for token in history.prompt.iter().chain(fresh) {
             if let Some(logit) = logits.get_mut(*token as usize) {
                 let penalty = sampling.repetition_penalty;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
@@ -218,7 +218,7 @@ mod tests {
         };
         let mut logits = [4.0, 4.0, -4.0];
         penalise(&mut logits, &settings, &history);
-        assert_eq!(logits, [2.0, 1.0, -4.0]);
+        assert_eq!(logits.map(f32::to_bits), [2.0f32, 1.0, -4.0].map(f32::to_bits));
     }
 
     #[test]

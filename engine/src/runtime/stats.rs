@@ -70,6 +70,5 @@ impl Meter {
 
 fn blend(average: &mut f32, newest: f32) {
     let first = *average == 0.0;
-    *average =
-        if first { newest } else { *average + WEIGHT_OF_NEWEST * (newest - *average) };
+    *average = if first { newest } else { *average + WEIGHT_OF_NEWEST * (newest - *average) };
 }

@@ -197,7 +197,9 @@ mod tests {
             let mut joined: Vec<ToolPiece> = Vec::new();
             for piece in parse(&[&text[..at], &text[at..]]) {
                 match (joined.last_mut(), piece) {
-                    (Some(ToolPiece::Text(before)), ToolPiece::Text(text)) => before.push_str(&text),
+                    (Some(ToolPiece::Text(before)), ToolPiece::Text(text)) => {
+                        before.push_str(&text);
+                    }
                     (_, piece) => joined.push(piece),
                 }
             }

@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod api;
+pub mod bench;
 pub mod chat;
 pub mod doctor;
 pub mod firmware;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Key(action) => key::run(action, &data, output).await,
         Command::Node(action) => node::run(action, output).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &data, output).await,
+        Command::Bench(action) => bench::run(action, &data, output).await,
         Command::Health(arguments) => health::run(&arguments, output).await,
     }
 }

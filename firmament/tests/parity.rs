@@ -1,0 +1,98 @@
+//! The default firmware against llama.cpp's recorded output, token by token.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::real;
+use engine::firmware::FirmwareDir;
+use engine::{Engine, EngineConfig, LoadedFirmware};
+use protocol::{Event, GenerateWork, Prompt, Sampling, Work};
+use serde_json::Value;
+
+/// Two engines may order tokens differently where they are nearly as likely; both of ours and
+/// llama.cpp's rounding stay below this many nats.
+const NEAR_TIE: f64 = 0.3;
+
+/// The only firmware folder below `data`.
+fn firmware(data: &Path) -> PathBuf {
+    let name = data.join("firmwares/smollm2-135m-instruct");
+    let versions = std::fs::read_dir(name).expect("it was fetched");
+    let mut folders = versions.map(|entry| entry.expect("readable").path());
+    folders.find(|path| path.join("firmware.toml").exists()).expect("a version")
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().expect("a list").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
+}
+
+fn generate(engine: &Engine, prompt: Prompt, max_tokens: u32) -> Vec<u32> {
+    let work = GenerateWork {
+        prompt,
+        adapters: Vec::new(),
+        sampling: Sampling::greedy(),
+        max_tokens: Some(max_tokens),
+        stop: Vec::new(),
+        choices: 1,
+        constraint: None,
+        logprobs: None,
+        ignore_eos: true,
+        tenant: "test".into(),
+    };
+    let mut events = engine.submit(Work::Generate(work)).expect("accepted");
+    let mut tokens = Vec::new();
+    while let Some(event) = events.blocking_next() {
+        if let Event::Text { tokens: more, .. } = event.expect("it works") {
+            tokens.extend(more);
+        }
+    }
+    tokens
+}
+
+#[test]
+fn the_default_firmware_says_what_llama_cpp_says() {
+    let data = real();
+    let directory = FirmwareDir::open(&firmware(data.path())).expect("a firmware");
+    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
+    let engine = Engine::start(Arc::clone(&loaded), EngineConfig::default()).expect("it starts");
+    let recorded = include_str!("../../engine/tests/golden/smollm2_llama_cpp.json");
+    let recorded: Value = serde_json::from_str(recorded).expect("JSON");
+    let (mut compared, mut ties) = (0, 0);
+    for case in recorded["cases"].as_array().expect("cases") {
+        let prompt = ids(&case["prompt_ids"]);
+        let text = case["prompt"].as_str().expect("text");
+        assert_eq!(loaded.tokenizer().encode_with_specials(text), prompt, "the same tokens");
+        let theirs = ids(&case["tokens"]);
+        for (index, expected) in theirs.iter().enumerate() {
+            let so_far = [&prompt[..], &theirs[..index]].concat();
+            let ours = generate(&engine, Prompt::Tokens(so_far), 1);
+            let gap = |key: &str| case[key][index].as_f64().expect("a gap");
+            if gap("gap") > NEAR_TIE && gap("exact_gap") > NEAR_TIE {
+                assert_eq!(ours, [*expected], "{text:?}, token {index}");
+                compared += 1;
+            } else {
+                ties += 1;
+            }
+        }
+    }
+    assert!(compared > 3 * ties, "{compared} compared, {ties} near-ties");
+}
+
+#[test]
+fn an_answer_is_the_same_alone_and_among_others() {
+    let data = real();
+    let directory = FirmwareDir::open(&firmware(data.path())).expect("a firmware");
+    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
+    let engine = Engine::start(loaded, EngineConfig::default()).expect("it starts");
+    let prompts = ["Once upon a time", "The sea is", "fn main() {", "1, 2, 3,"];
+    let text = |prompt: &str| Prompt::Text(prompt.to_owned());
+    let alone = prompts.map(|prompt| generate(&engine, text(prompt), 12));
+    let together = std::thread::scope(|scope| {
+        let engine = &engine;
+        let run = |prompt| scope.spawn(move || generate(engine, text(prompt), 12));
+        prompts.map(run).map(|thread| thread.join().expect("it ends"))
+    });
+    assert_eq!(alone, together);
+    assert!(engine.stats().cached_tokens_total == 0, "these prompts are less than a page");
+}
