@@ -7,7 +7,7 @@
 //! cannot be resumed, and a bucket starts full, never fuller.
 //!
 //! All of it is bounded. The answers to "full": presence and buckets refuse with
-//! [`StoreError::Full`](crate::StoreError::Full) (a bucket that has refilled is forgotten first, which changes nothing); a stream
+//! [`StoreError::Full`] (a bucket that has refilled is forgotten first, which changes nothing); a stream
 //! log drops its oldest events, and the log that was quiet longest goes first when all are too many.
 
 mod bucket;
