@@ -4,10 +4,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use common::real;
 use engine::firmware::FirmwareDir;
-use engine::{Engine, EngineConfig, LoadedFirmware};
+use engine::{Engine, EngineConfig, EventStream, LoadedFirmware};
 use protocol::{Event, GenerateWork, Prompt, Sampling, Work};
 use serde_json::Value;
 
@@ -27,7 +28,13 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().expect("a list").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
 }
 
-fn generate(engine: &Engine, prompt: Prompt, max_tokens: u32) -> Vec<u32> {
+fn engine(data: &Path) -> Engine {
+    let directory = FirmwareDir::open(&firmware(data)).expect("a firmware");
+    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
+    Engine::start(loaded, EngineConfig::default()).expect("it starts")
+}
+
+fn start(engine: &Engine, prompt: Prompt, max_tokens: u32) -> EventStream {
     let work = GenerateWork {
         prompt,
         adapters: Vec::new(),
@@ -40,7 +47,11 @@ fn generate(engine: &Engine, prompt: Prompt, max_tokens: u32) -> Vec<u32> {
         ignore_eos: true,
         tenant: "test".into(),
     };
-    let mut events = engine.submit(Work::Generate(work)).expect("accepted");
+    engine.submit(Work::Generate(work)).expect("accepted")
+}
+
+fn generate(engine: &Engine, prompt: Prompt, max_tokens: u32) -> Vec<u32> {
+    let mut events = start(engine, prompt, max_tokens);
     let mut tokens = Vec::new();
     while let Some(event) = events.blocking_next() {
         if let Event::Text { tokens: more, .. } = event.expect("it works") {
@@ -82,9 +93,7 @@ fn the_default_firmware_says_what_llama_cpp_says() {
 #[test]
 fn an_answer_is_the_same_alone_and_among_others() {
     let data = real();
-    let directory = FirmwareDir::open(&firmware(data.path())).expect("a firmware");
-    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
-    let engine = Engine::start(loaded, EngineConfig::default()).expect("it starts");
+    let engine = engine(data.path());
     let prompts = ["Once upon a time", "The sea is", "fn main() {", "1, 2, 3,"];
     let text = |prompt: &str| Prompt::Text(prompt.to_owned());
     let alone = prompts.map(|prompt| generate(&engine, text(prompt), 12));
@@ -95,4 +104,22 @@ fn an_answer_is_the_same_alone_and_among_others() {
     });
     assert_eq!(alone, together);
     assert!(engine.stats().cached_tokens_total == 0, "these prompts are less than a page");
+}
+
+#[test]
+fn a_dropped_stream_frees_its_place_within_half_a_second() {
+    let data = real();
+    let engine = engine(data.path());
+    let mut events = start(&engine, Prompt::Text("Once upon a time".to_owned()), 4000);
+    for _ in 0..3 {
+        events.blocking_next().expect("it goes on").expect("it works");
+    }
+    assert_eq!(engine.stats().running, 1);
+    let dropped = Instant::now();
+    drop(events);
+    while engine.stats().running > 0 {
+        assert!(dropped.elapsed() < Duration::from_millis(500), "it still runs");
+        std::thread::yield_now();
+    }
+    assert!(engine.stats().generated_tokens_total < 4000);
 }

@@ -11,14 +11,15 @@ pub struct WorkerConfig {
         default_value = "worker"
     )]
     pub name: String,
-    /// Requests that run at once on the worker; more are refused.
-    #[arg(id = "worker_slots", long = "worker-slots", env = "FIRMAMENT_WORKER_SLOTS", default_value_t = 64,
+    /// Requests that the worker takes at once; the engine batches what fits and queues the others.
+    /// More are refused.
+    #[arg(id = "worker_slots", long = "worker-slots", env = "FIRMAMENT_WORKER_SLOTS", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub slots: u32,
 }
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { name: "worker".to_owned(), slots: 64 }
+        Self { name: "worker".to_owned(), slots: 256 }
     }
 }
