@@ -15,9 +15,7 @@ use super::weights::{Backbone, Layer};
 use super::{
     Adapters, BackboneError, Batch, PAGE_TOKENS, Projection, Runner, Slice, SliceOutput, Want,
 };
-use crate::kernels::{
-    DenseMatrix, Lanes, Linear, accumulate_f16, activate, add, dot, rms_norm, softmax,
-};
+use crate::kernels::{DenseMatrix, HeadCache, Linear, activate, add, attend, rms_norm};
 
 /// Runs a backbone on the CPU.
 pub(crate) struct CpuRunner {
@@ -191,21 +189,17 @@ impl CpuRunner {
         let (width, head_dim) = (shape.kv_dim(), shape.head_dim);
         let first = window.map_or(0, |window| (place.position + 1).saturating_sub(window));
         let tokens = first..=place.position;
-        let vector = |token: usize| {
-            let start = slot(place.pages, token) * width + kv_head * head_dim;
-            start..start + head_dim
+        let head = HeadCache {
+            keys: cache.keys.reinterpret_cast(),
+            values: cache.values.reinterpret_cast(),
+            pages: place.pages,
+            page_tokens: PAGE_TOKENS,
+            stride: width,
+            offset: kv_head * head_dim,
         };
+        let scale = self.backbone.config.attention_scale;
         for (q, out) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
-            scores.clear();
-            scores.extend(tokens.clone().map(|token| {
-                let key: &[f16] = cache.keys[vector(token)].reinterpret_cast();
-                dot(Lanes::F16(key), q) * self.backbone.config.attention_scale
-            }));
-            softmax(scores);
-            for (token, weight) in tokens.clone().zip(&*scores) {
-                let value = cache.values[vector(token)].reinterpret_cast();
-                accumulate_f16(out, *weight, value);
-            }
+            attend(head, tokens.clone(), scale, q, out, scores);
         }
     }
 

@@ -10,6 +10,7 @@
     reason = "kernels must become part of the function that enables an instruction set"
 )]
 
+mod attention;
 mod dense;
 mod linear;
 mod quant;
@@ -20,8 +21,9 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use attention::{HeadCache, attend};
 pub use dense::{DenseError, DenseMatrix};
 pub use linear::{Linear, LinearError, linear_from_tensor};
-pub(crate) use rows::{Activation, activate, add, rms_norm, softmax};
+pub(crate) use rows::{Activation, activate, add, rms_norm};
+pub(crate) use simd::Lanes;
 pub use simd::instruction_set;
-pub(crate) use simd::{Lanes, accumulate_f16, dot};

@@ -158,11 +158,6 @@ dispatch! {
     pub(crate) fn dot(a: Lanes<'_>, b: &[f32]) -> f32 = dot_kernel
 }
 
-dispatch! {
-    /// `out += weight * values`, element by element.
-    pub(crate) fn accumulate_f16(out: &mut [f32], weight: f32, values: &[f16]) = accumulate_kernel
-}
-
 #[inline(always)]
 pub(super) fn dot_kernel<I: Isa>(a: Lanes<'_>, b: &[f32]) -> f32 {
     match a {
@@ -203,8 +198,9 @@ pub(crate) fn sum_lanes(lanes: &[f32; 8]) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
+/// `out += weight * values`, element by element.
 #[inline(always)]
-fn accumulate_kernel<I: Isa>(out: &mut [f32], weight: f32, values: &[f16]) {
+pub(super) fn accumulate_kernel<I: Isa>(out: &mut [f32], weight: f32, values: &[f16]) {
     let (out_eights, out_rest) = out.as_chunks_mut::<8>();
     let (eights, rest) = values.as_chunks::<8>();
     for (out, eight) in out_eights.iter_mut().zip(eights) {
