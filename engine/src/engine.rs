@@ -93,7 +93,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] if the KV budget is too small or threads cannot be started.
     pub fn start(firmware: Arc<LoadedFirmware>, config: EngineConfig) -> Result<Self, EngineError> {
-        let runner = CpuRunner::new(Arc::clone(&firmware.backbone), config.kv_budget_bytes)?;
+        let backbone = Arc::clone(&firmware.backbone);
+        let runner = CpuRunner::new(backbone, config.kv_budget_bytes, config.threads)?;
         let kv_tokens = runner.pages() * PAGE_TOKENS;
         let tokens_max = kv_tokens.min(firmware.info().context_length as usize);
         let (commands, receiver) = mpsc::channel(config.queue_max + CONTROL_MAX);
@@ -102,7 +103,10 @@ impl Engine {
             Limits { rows_max: config.max_rows, prefill_tokens: config.prefill_chunk_tokens };
         let tokenizer = Arc::clone(&firmware.tokenizer);
         let steps = StepLoop::new(tokenizer, Box::new(runner), receiver, limits, shared.clone());
-        spawn(steps, config.threads)?;
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || steps.run())
+            .map_err(EngineError::Threads)?;
         let adapters = Mutex::new(Residency::new(config.adapter_budget_bytes));
         let proofs = Mutex::default();
         let inner = Inner { firmware, config, commands, shared, adapters, proofs, tokens_max };
@@ -276,20 +280,6 @@ impl Engine {
             }
         })
     }
-}
-
-/// Runs the loop as one of the threads of its own pool, so that a step starts without a hand-over.
-fn spawn(steps: StepLoop, threads: usize) -> Result<(), EngineError> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
-        .thread_name(|index| format!("engine-{index}"))
-        .build()
-        .map_err(|error| EngineError::Threads(std::io::Error::other(error)))?;
-    std::thread::Builder::new()
-        .name("engine".to_owned())
-        .spawn(move || pool.install(|| steps.run()))
-        .map_err(EngineError::Threads)?;
-    Ok(())
 }
 
 fn invalid_adapter(error: &dyn std::error::Error) -> WorkError {

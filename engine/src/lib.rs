@@ -19,6 +19,6 @@ pub mod weights;
 pub use backbone::{BackboneError, BackboneShape, Projection};
 pub use engine::{AdapterFiles, Engine, EngineConfig};
 pub use error::EngineError;
-pub use kernels::{DenseError, DenseMatrix, Linear, LinearError, instruction_set};
+pub use kernels::{DenseError, LinearError, instruction_set};
 pub use load::LoadedFirmware;
 pub use runtime::{EngineStats, EventStream};

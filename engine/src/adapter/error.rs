@@ -114,6 +114,9 @@ pub enum AdapterError {
     /// Every pair multiplies to zero and there is no head.
     #[error("the adapter changes nothing: in every pair A or B is zero")]
     NoEffect,
+    /// The system has no memory left for it.
+    #[error("there is no memory for the adapter")]
+    Memory(#[source] std::io::Error),
     /// Everything that could make room is in use.
     #[error("no room for an adapter of {bytes} bytes: all resident adapters are in use or pinned")]
     Busy {
@@ -142,7 +145,7 @@ impl AdapterError {
             Self::RankLimit { .. } => ErrorCode::LoraRankLimitExceeded,
             Self::ByteLimit { .. } => ErrorCode::LoraByteLimitExceeded,
             Self::NoEffect => ErrorCode::AdapterNoEffect,
-            Self::Busy { .. } => ErrorCode::Busy,
+            Self::Busy { .. } | Self::Memory(_) => ErrorCode::Busy,
         }
     }
 

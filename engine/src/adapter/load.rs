@@ -8,7 +8,7 @@ use protocol::GenerationId;
 use super::fields::unsupported;
 use super::{Adapter, AdapterError, LayerPairs, LoraPair, PeftConfig};
 use crate::backbone::{BackboneShape, Projection};
-use crate::kernels::DenseMatrix;
+use crate::kernels::{DenseMatrix, Linear, LowRank, Matrix, Packer, Team};
 use crate::weights::{WeightFile, WeightsError};
 
 /// What PEFT puts before the module names of the model that it wraps.
@@ -52,7 +52,7 @@ impl Adapter {
         }
         let head = if config.saves_head() { Some(binder.head(shape)?) } else { None };
         binder.finish()?;
-        if head.is_none() && pairs(&layers).all(|pair| pair.a.is_zero() || pair.b.is_zero()) {
+        if head.is_none() && pairs(&layers).all(|pair| pair.weights.is_zero()) {
             return Err(AdapterError::NoEffect);
         }
         Ok(Self::summed(generation, layers, head))
@@ -62,16 +62,18 @@ impl Adapter {
     fn summed(
         generation: GenerationId,
         layers: Vec<LayerPairs>,
-        head: Option<DenseMatrix>,
+        head: Option<Box<dyn Linear>>,
     ) -> Self {
-        let matrices = || pairs(&layers).flat_map(|pair| [&pair.a, &pair.b]).chain(&head);
-        let elements = |matrix: &DenseMatrix| matrix.rows() as u64 * matrix.cols() as u64;
+        let head_parameters = head.iter().map(|head| (head.d_in() * head.d_out()) as u64);
+        let head_bytes = head.iter().map(|head| head.bytes());
+        let parameters = pairs(&layers).map(|pair| pair.weights.parameters());
+        let bytes = pairs(&layers).map(|pair| pair.weights.bytes());
         let table = size_of::<Self>() + size_of::<LayerPairs>() * layers.len();
         Self {
-            rank_max: pairs(&layers).map(|pair| pair.a.rows() as u32).max().unwrap_or(0),
+            rank_max: pairs(&layers).map(|pair| pair.weights.rank() as u32).max().unwrap_or(0),
             sites: pairs(&layers).count() as u32 + u32::from(head.is_some()),
-            parameters: matrices().map(elements).sum(),
-            resident_bytes: matrices().map(DenseMatrix::bytes).sum::<u64>() + table as u64,
+            parameters: parameters.chain(head_parameters).sum(),
+            resident_bytes: bytes.chain(head_bytes).sum::<u64>() + table as u64,
             generation,
             layers,
             head,
@@ -141,16 +143,22 @@ impl<'a> Binder<'a> {
         let rank = config.rank(module) as usize;
         let a = Expected { shape: [rank, d_in], rank_axis: Some(0) };
         let b = Expected { shape: [d_out, rank], rank_axis: Some(1) };
-        Ok(LoraPair {
-            a: self.matrix(&format!("{PREFIX}{module}.lora_A.weight"), &a)?,
-            b: self.matrix(&format!("{PREFIX}{module}.lora_B.weight"), &b)?,
-            scale: config.scale(module),
-        })
+        let a = self.matrix(&format!("{PREFIX}{module}.lora_A.weight"), &a)?;
+        let b = self.matrix(&format!("{PREFIX}{module}.lora_B.weight"), &b)?;
+        Ok(LoraPair { weights: LowRank::new(&a, &b), scale: config.scale(module) })
     }
 
-    fn head(&mut self, shape: &BackboneShape) -> Result<DenseMatrix, AdapterError> {
+    fn head(&mut self, shape: &BackboneShape) -> Result<Box<dyn Linear>, AdapterError> {
         let name = HEADS.into_iter().find(|name| self.unbound.contains(name)).unwrap_or(HEADS[0]);
-        self.matrix(name, &Expected { shape: [shape.vocab, shape.hidden], rank_axis: None })
+        let expected = Expected { shape: [shape.vocab, shape.hidden], rank_axis: None };
+        self.matrix(name, &expected)?; // is there, fits, is finite
+        let tensor = self.file.tensor(name).expect("it was just read");
+        let head = Matrix { tensor, d_in: shape.hidden, d_out: shape.vocab, order: None };
+        let mut packer = Packer::default();
+        let packed = head.pack(&mut packer).expect("shape and type are checked above");
+        let team = Team::new(1).map_err(AdapterError::Memory)?;
+        packer.pack(&team).map_err(AdapterError::Memory)?;
+        Ok(packed)
     }
 
     /// Takes the tensor called `name` and copies it; the copy is what is checked.
@@ -165,7 +173,7 @@ impl<'a> Binder<'a> {
             name: name.to_owned(),
             dtype: format!("{:?}", tensor.dtype),
         })?;
-        if !matrix.all_finite() {
+        if !matrix.values.iter().all(|value| value.is_finite()) {
             return Err(AdapterError::NotFinite { name: name.to_owned() });
         }
         Ok(matrix)

@@ -16,7 +16,7 @@ mod tests;
 
 use protocol::GenerationId;
 
-use crate::kernels::DenseMatrix;
+use crate::kernels::{Linear, LowRank};
 
 pub use base::base_check;
 pub use config::PeftConfig;
@@ -26,27 +26,23 @@ pub use residency::{Residency, ResidencyStats};
 
 /// The low-rank pair of one projection: `y += scale * (x * A^T) * B^T`.
 #[derive(Debug)]
-pub struct LoraPair {
-    /// Rank rows by `d_in` columns.
-    pub a: DenseMatrix,
-    /// `d_out` rows by rank columns.
-    pub b: DenseMatrix,
+pub(crate) struct LoraPair {
+    pub(crate) weights: LowRank,
     /// Alpha over rank, or alpha over its square root for rsLoRA; dimensionless.
-    pub scale: f32,
+    pub(crate) scale: f32,
 }
 
 /// The pairs of one layer, indexed by `Projection as usize`.
-pub type LayerPairs = [Option<LoraPair>; 7];
+pub(crate) type LayerPairs = [Option<LoraPair>; 7];
 
 /// A loaded adapter: every tensor is checked, bound to its place and finite.
-#[derive(Debug)]
 pub struct Adapter {
     /// Which generation this is.
     pub generation: GenerationId,
     /// One entry per layer of the backbone.
-    pub layers: Vec<LayerPairs>,
-    /// Replaces the backbone's output head: vocabulary rows by hidden columns.
-    pub head: Option<DenseMatrix>,
+    pub(crate) layers: Vec<LayerPairs>,
+    /// Replaces the backbone's output head.
+    pub(crate) head: Option<Box<dyn Linear>>,
     /// Largest rank among the pairs.
     pub rank_max: u32,
     /// How many projections, the head included, are changed.
@@ -55,4 +51,20 @@ pub struct Adapter {
     pub parameters: u64,
     /// Memory that it takes.
     pub resident_bytes: u64,
+}
+
+impl Adapter {
+    /// Whether it brings an output head of its own.
+    pub fn replaces_head(&self) -> bool {
+        self.head.is_some()
+    }
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("Adapter");
+        out.field("generation", &self.generation).field("rank_max", &self.rank_max);
+        out.field("sites", &self.sites).field("resident_bytes", &self.resident_bytes);
+        out.finish_non_exhaustive()
+    }
 }

@@ -1,21 +1,19 @@
-//! The forward pass on a CPU: plain loops over rows, matrices through [`Linear`].
-//! Owns: the KV cache's memory. Never: which page belongs to whom.
+//! The forward pass on a CPU.
+//! Owns: the order of the kernels, and the memory they work in. Never: arithmetic, which page
+//! belongs to whom.
 //!
 //! Each row is computed from its own token and its sequence's earlier keys and values only, so its
 //! result does not depend on what else is in the batch.
 
 use std::sync::Arc;
 
-use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use rayon::prelude::*;
-
 use super::rope::{Rope, rotate};
 use super::weights::{Backbone, Layer};
-use super::{
-    Adapters, BackboneError, Batch, PAGE_TOKENS, Projection, Runner, Slice, SliceOutput, Want,
+use super::{Adapters, BackboneError, Batch, PAGE_TOKENS, Projection, Runner, SliceOutput, Want};
+use crate::kernels::{
+    Attention, Block, Delta, Finish, KvCache, Level, Linear, Map, Place, Rows, Team, add, for_rows,
+    project, project_gated, rms_norm, round_row,
 };
-use crate::kernels::{DenseMatrix, HeadCache, Linear, activate, add, attend, rms_norm};
 
 /// Runs a backbone on the CPU.
 pub(crate) struct CpuRunner {
@@ -23,21 +21,33 @@ pub(crate) struct CpuRunner {
     /// The kinds of rotation that occur, and which layer uses which.
     ropes: Vec<Rope>,
     rope_of_layer: Vec<usize>,
-    cache: Vec<LayerCache>,
+    cache: Vec<KvCache>,
     pages: usize,
+    team: Team,
+    room: Room,
 }
 
-/// Keys and values of one layer: page by page, token by token, head by head.
-struct LayerCache {
-    keys: Vec<u16>,
-    values: Vec<u16>,
+/// What layers write and read; kept from step to step. Each holds a value for each row.
+#[derive(Default)]
+struct Room {
+    /// The residual stream.
+    x: Vec<f32>,
+    normed: Input,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Input,
+    gated: Input,
+    /// What a block adds, where it is normalised before it is added.
+    added: Vec<f32>,
 }
 
-/// Where one row's attention looks.
-#[derive(Clone, Copy)]
-struct RowPlace<'a> {
-    pages: &'a [u32],
-    position: usize,
+/// Rows on their way into a linear map, plain and rounded.
+#[derive(Default)]
+struct Input {
+    values: Vec<f32>,
+    blocks: Vec<Block>,
+    width: usize,
 }
 
 /// Cosines and sines of each row, `(rows, head_dim / 2)`.
@@ -47,23 +57,22 @@ struct Angles {
 }
 
 impl CpuRunner {
-    /// A runner whose KV cache takes at most `kv_budget_bytes`. The memory is taken from the
-    /// system when a page is first written.
+    /// A runner on `threads` whose KV cache takes at most `kv_budget_bytes`. The memory is taken
+    /// from the system when a page is first written.
     pub(crate) fn new(
         backbone: Arc<Backbone>,
         kv_budget_bytes: u64,
+        threads: usize,
     ) -> Result<Self, BackboneError> {
-        let shape = backbone.shape();
-        let layer_page = PAGE_TOKENS * shape.kv_dim();
-        let page_bytes = (2 * 2 * shape.layers * layer_page) as u64;
+        let shape = *backbone.shape();
+        let page_bytes = (2 * 2 * shape.layers * PAGE_TOKENS * shape.kv_dim()) as u64;
         let pages = (kv_budget_bytes / page_bytes) as usize;
         if pages == 0 {
             let (budget, page) = (kv_budget_bytes, page_bytes);
             return Err(BackboneError::KvBudget { budget, page });
         }
-        let half = || vec![0u16; pages * layer_page];
-        let cache = (0..shape.layers).map(|_| LayerCache { keys: half(), values: half() });
-        let cache = cache.collect();
+        let layer_cache = |_| KvCache::new(pages, shape.kv_heads, shape.head_dim);
+        let cache = (0..shape.layers).map(layer_cache).collect();
         let mut ropes: Vec<Rope> = Vec::new();
         let rope_of_layer = backbone.config.layers.iter().map(|plan| {
             ropes.iter().position(|rope| *rope == plan.rope).unwrap_or_else(|| {
@@ -72,155 +81,156 @@ impl CpuRunner {
             })
         });
         let rope_of_layer = rope_of_layer.collect();
-        Ok(Self { backbone, ropes, rope_of_layer, cache, pages })
+        let team = Team::new(threads).map_err(BackboneError::Threads)?;
+        Ok(Self { backbone, ropes, rope_of_layer, cache, pages, team, room: Room::default() })
     }
 
-    fn embed(&self, batch: &Batch<'_>) -> Vec<f32> {
+    fn embed(&mut self, batch: &Batch<'_>) {
         let hidden = self.backbone.shape().hidden;
-        let mut x = vec![0.0; batch.rows() * hidden];
+        self.room.x.resize(batch.rows() * hidden, 0.0);
         let tokens = batch.slices.iter().flat_map(|slice| slice.tokens);
-        for (token, x) in tokens.zip(x.chunks_exact_mut(hidden)) {
+        for (token, x) in tokens.zip(self.room.x.chunks_exact_mut(hidden)) {
             self.backbone.embedding.copy_row(*token as usize, x);
             for value in x {
                 *value *= self.backbone.config.embedding_scale;
             }
         }
-        x
     }
 
-    fn angles(&self, places: &[RowPlace<'_>]) -> Vec<Angles> {
+    fn angles(&self, places: &[Place<'_>]) -> Vec<Angles> {
         let half = self.backbone.shape().head_dim / 2;
         let of_rope = |rope: &Rope| {
             let zeros = || vec![0.0; places.len() * half];
             let mut angles = Angles { cos: zeros(), sin: zeros() };
-            let rows = angles.cos.chunks_exact_mut(half).zip(angles.sin.chunks_exact_mut(half));
-            for (place, (cos, sin)) in places.iter().zip(rows) {
-                rope.angles(place.position, cos, sin);
-            }
+            for_rows(
+                &self.team,
+                places.len(),
+                &mut angles.cos,
+                &mut angles.sin,
+                |row, cos, sin| {
+                    rope.angles(places[row].position, cos, sin);
+                },
+            );
             angles
         };
         self.ropes.iter().map(of_rope).collect()
     }
 
     /// `x += attention(norm(x))`.
-    fn attention_block(&mut self, index: usize, step: &Step<'_>, x: &mut [f32]) {
-        let backbone = Arc::clone(&self.backbone);
-        let (layer, shape) = (&backbone.layers[index], backbone.shape());
+    fn attention_block(&mut self, index: usize, step: &Step<'_>) {
+        let Self { backbone, team, room, .. } = self;
+        let (layer, config) = (&backbone.layers[index], &backbone.config);
+        let (shape, rows) = (config.shape, step.places.len());
+        room.normed.normalise(team, &room.x, &layer.attention_norm, config.norm_epsilon);
+        room.q.resize(rows * shape.q_dim(), 0.0);
+        room.k.resize(rows * shape.kv_dim(), 0.0);
+        room.v.resize(rows * shape.kv_dim(), 0.0);
+        let mut maps = [Projection::Q, Projection::K, Projection::V]
+            .map(|projection| step.map(layer, index, projection));
+        let outs = &mut [&mut room.q[..], &mut room.k[..], &mut room.v[..]];
+        project(team, &mut maps, room.normed.rows(), outs, Finish::Store);
         let angles = &step.angles[self.rope_of_layer[index]];
-        let normed = norm_rows(x, &layer.attention_norm, backbone.config.norm_epsilon);
-        let project = |projection| step.project(layer, index, projection, &normed);
-        let (mut q, mut k, v) =
-            (project(Projection::Q), project(Projection::K), project(Projection::V));
-        let epsilon = backbone.config.norm_epsilon;
-        norm_and_rotate(&mut q, shape.q_dim(), layer.q_norm.as_deref(), angles, epsilon);
-        norm_and_rotate(&mut k, shape.kv_dim(), layer.k_norm.as_deref(), angles, epsilon);
-        self.write_cache(index, &step.places, &k, &v);
-        let window = backbone.config.layers[index].window;
-        let attended = self.attend(index, window, &step.places, &q);
-        let mut out = step.project(layer, index, Projection::O, &attended);
-        self.post_norm(layer.post_attention_norm.as_deref(), &mut out);
-        add(x, &out);
+        for_rows(team, rows, &mut room.q, &mut room.k, |row, q, k| {
+            let (cos, sin) = angles.of_row(row, shape.head_dim);
+            normalise_heads(q, layer.q_norm.as_deref(), config.norm_epsilon, cos, sin);
+            normalise_heads(k, layer.k_norm.as_deref(), config.norm_epsilon, cos, sin);
+        });
+        let cache = &mut self.cache[index];
+        cache.write(team, &step.places, &room.k, &room.v);
+        let attention = Attention {
+            heads: shape.heads,
+            scale: config.attention_scale,
+            window: config.layers[index].window,
+        };
+        let attended = room.attended.resize(rows, shape.q_dim());
+        cache.attend(team, attention, &step.places, &room.q, attended);
+        room.attended.round(team);
+        let map = step.map(layer, index, Projection::O);
+        let norm = layer.post_attention_norm.as_deref();
+        finish_block(
+            team,
+            map,
+            room.attended.rows(),
+            norm,
+            config.norm_epsilon,
+            &mut room.x,
+            &mut room.added,
+        );
     }
 
     /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
-    fn ffn_block(&self, index: usize, step: &Step<'_>, x: &mut [f32]) {
-        let config = &self.backbone.config;
-        let layer = &self.backbone.layers[index];
-        let normed = norm_rows(x, &layer.ffn_norm, config.norm_epsilon);
-        let mut gate = step.project(layer, index, Projection::Gate, &normed);
-        let up = step.project(layer, index, Projection::Up, &normed);
-        gate.par_chunks_mut(config.shape.ffn)
-            .zip(up.par_chunks(config.shape.ffn))
-            .for_each(|(gate, up)| activate(config.activation, gate, up));
-        let mut out = step.project(layer, index, Projection::Down, &gate);
-        self.post_norm(layer.post_ffn_norm.as_deref(), &mut out);
-        add(x, &out);
+    fn ffn_block(&mut self, index: usize, step: &Step<'_>) {
+        let Self { backbone, team, room, .. } = self;
+        let (layer, config) = (&backbone.layers[index], &backbone.config);
+        room.normed.normalise(team, &room.x, &layer.ffn_norm, config.norm_epsilon);
+        let mut maps =
+            [Projection::Gate, Projection::Up].map(|projection| step.map(layer, index, projection));
+        let gated = room.gated.resize(step.places.len(), config.shape.ffn);
+        project_gated(team, &mut maps, room.normed.rows(), config.activation, gated);
+        room.gated.round(team);
+        let map = step.map(layer, index, Projection::Down);
+        let norm = layer.post_ffn_norm.as_deref();
+        finish_block(
+            team,
+            map,
+            room.gated.rows(),
+            norm,
+            config.norm_epsilon,
+            &mut room.x,
+            &mut room.added,
+        );
     }
 
-    fn post_norm(&self, weight: Option<&[f32]>, rows: &mut Vec<f32>) {
-        if let Some(weight) = weight {
-            *rows = norm_rows(rows, weight, self.backbone.config.norm_epsilon);
-        }
-    }
-
-    fn write_cache(&mut self, layer: usize, places: &[RowPlace<'_>], k: &[f32], v: &[f32]) {
-        let width = self.backbone.shape().kv_dim();
-        let cache = &mut self.cache[layer];
-        let rows = k.chunks_exact(width).zip(v.chunks_exact(width));
-        for (place, (k, v)) in places.iter().zip(rows) {
-            let at = slot(place.pages, place.position) * width..;
-            let keys: &mut [f16] = cache.keys[at.clone()][..width].reinterpret_cast_mut();
-            keys.convert_from_f32_slice(k);
-            let values: &mut [f16] = cache.values[at][..width].reinterpret_cast_mut();
-            values.convert_from_f32_slice(v);
-        }
-    }
-
-    /// Attends from each row: `q` and the result are `(rows, heads * head_dim)`.
-    fn attend(
-        &self,
-        layer: usize,
-        window: Option<usize>,
-        places: &[RowPlace<'_>],
-        q: &[f32],
-    ) -> Vec<f32> {
-        let shape = self.backbone.shape();
-        let group = shape.heads / shape.kv_heads * shape.head_dim;
-        let mut out = vec![0.0; q.len()];
-        let tasks = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
-        tasks.for_each_init(Vec::new, |scores, (index, (out, q))| {
-            let (row, kv_head) = (index / shape.kv_heads, index % shape.kv_heads);
-            self.attend_group(layer, window, places[row], kv_head, (q, out), scores);
-        });
-        out
-    }
-
-    /// The query heads that share one key head, for one row.
-    fn attend_group(
-        &self,
-        layer: usize,
-        window: Option<usize>,
-        place: RowPlace<'_>,
-        kv_head: usize,
-        (q, out): (&[f32], &mut [f32]),
-        scores: &mut Vec<f32>,
-    ) {
-        let (shape, cache) = (self.backbone.shape(), &self.cache[layer]);
-        let (width, head_dim) = (shape.kv_dim(), shape.head_dim);
-        let first = window.map_or(0, |window| (place.position + 1).saturating_sub(window));
-        let tokens = first..=place.position;
-        let head = HeadCache {
-            keys: cache.keys.reinterpret_cast(),
-            values: cache.values.reinterpret_cast(),
-            pages: place.pages,
-            page_tokens: PAGE_TOKENS,
-            stride: width,
-            offset: kv_head * head_dim,
-        };
-        let scale = self.backbone.config.attention_scale;
-        for (q, out) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
-            attend(head, tokens.clone(), scale, q, out, scores);
-        }
-    }
-
-    /// Answers one slice from its rows of the residual stream.
-    fn finish(&self, slice: &Slice<'_>, x: &[f32]) -> SliceOutput {
-        let backbone = &self.backbone;
+    /// Answers the slices from the last layer's residual stream.
+    fn finish(&mut self, batch: &Batch<'_>) -> Vec<SliceOutput> {
+        let Self { backbone, team, room, .. } = self;
         let (hidden, epsilon) = (backbone.shape().hidden, backbone.config.norm_epsilon);
-        match slice.want {
-            Want::Nothing => Vec::new(),
-            Want::Hidden => norm_rows(x, &backbone.norm, epsilon),
-            Want::LastLogits => {
-                let last = norm_rows(&x[x.len() - hidden..], &backbone.norm, epsilon);
-                let mut logits = vec![0.0; backbone.shape().vocab];
-                match slice.adapters.iter().rev().find_map(|(adapter, _)| adapter.head.as_ref()) {
-                    Some(head) => head.forward(&last, &mut logits),
-                    None => backbone.head().forward(&last, &mut logits),
+        let mut outputs = Vec::with_capacity(batch.slices.len());
+        // Heads of neighbouring slices are computed together.
+        let mut pending: Vec<(usize, usize, &dyn Linear)> = Vec::new();
+        let mut row = 0;
+        for (index, slice) in batch.slices.iter().enumerate() {
+            let rows = row..row + slice.tokens.len();
+            row = rows.end;
+            let mut output = SliceOutput::new();
+            match slice.want {
+                Want::Nothing => {}
+                Want::Hidden => {
+                    output.resize(rows.len() * hidden, 0.0);
+                    let x = &room.x[rows.start * hidden..rows.end * hidden];
+                    for (x, out) in x.chunks_exact(hidden).zip(output.chunks_exact_mut(hidden)) {
+                        rms_norm(Level::best(), x, &backbone.norm, epsilon, out);
+                    }
                 }
-                logits
+                Want::LastLogits => {
+                    pending.push((index, rows.end - 1, head(backbone, slice.adapters)));
+                }
+            }
+            outputs.push(output);
+        }
+        let mut logits = Vec::new();
+        for same in pending.chunk_by(|a, b| std::ptr::addr_eq(a.2, b.2)) {
+            let head = same[0].2;
+            room.added.clear();
+            for (_, row, _) in same {
+                room.added.extend_from_slice(&room.x[row * hidden..(row + 1) * hidden]);
+            }
+            room.normed.normalise(team, &room.added, &backbone.norm, epsilon);
+            logits.resize(same.len() * head.d_out(), 0.0);
+            let mut map = [Map { base: head, bias: None, deltas: Vec::new() }];
+            project(team, &mut map, room.normed.rows(), &mut [&mut logits], Finish::Store);
+            for ((index, ..), logits) in same.iter().zip(logits.chunks_exact(head.d_out())) {
+                outputs[*index] = logits.to_vec();
             }
         }
+        outputs
     }
+}
+
+/// The backbone's head, or that of the last adapter that brings one.
+fn head<'a>(backbone: &'a Backbone, adapters: &'a Adapters) -> &'a dyn Linear {
+    let own = adapters.iter().rev().find_map(|(adapter, _)| adapter.head.as_deref());
+    own.unwrap_or_else(|| backbone.head())
 }
 
 impl Runner for CpuRunner {
@@ -232,100 +242,123 @@ impl Runner for CpuRunner {
         let places: Vec<_> = batch.slices.iter().flat_map(row_places).collect();
         let groups = batch.adapter_groups();
         let step = Step { angles: self.angles(&places), places, groups };
-        let mut x = self.embed(batch);
+        self.embed(batch);
         for index in 0..self.backbone.layers.len() {
-            self.attention_block(index, &step, &mut x);
-            self.ffn_block(index, &step, &mut x);
+            self.attention_block(index, &step);
+            self.ffn_block(index, &step);
         }
-        let hidden = self.backbone.shape().hidden;
-        let mut rows = &x[..];
-        let mut outputs = Vec::with_capacity(batch.slices.len());
-        for slice in &batch.slices {
-            let (mine, others) = rows.split_at(slice.tokens.len() * hidden);
-            outputs.push(self.finish(slice, mine));
-            rows = others;
-        }
-        outputs
+        self.finish(batch)
     }
 }
 
 /// What all layers of one step share.
 struct Step<'a> {
-    places: Vec<RowPlace<'a>>,
+    places: Vec<Place<'a>>,
     angles: Vec<Angles>,
     groups: Vec<(std::ops::Range<usize>, &'a Adapters)>,
 }
 
-impl Step<'_> {
-    /// One projection of all rows: base, bias, and each group's adapters.
-    fn project(&self, layer: &Layer, index: usize, projection: Projection, x: &[f32]) -> Vec<f32> {
-        let base = layer.projection(projection);
-        let (d_in, d_out) = (base.d_in(), base.d_out());
-        let mut out = vec![0.0; x.len() / d_in * d_out];
-        base.forward(x, &mut out);
-        if let Some(bias) = layer.bias(projection) {
-            out.chunks_exact_mut(d_out).for_each(|row| add(row, bias));
-        }
+impl<'a> Step<'a> {
+    /// One projection: base, bias, and each group's adapters.
+    fn map(&self, layer: &'a Layer, index: usize, projection: Projection) -> Map<'a> {
+        let mut deltas = Vec::new();
         for (rows, adapters) in &self.groups {
-            let x = &x[rows.start * d_in..rows.end * d_in];
-            let out = &mut out[rows.start * d_out..rows.end * d_out];
             for (adapter, scale) in *adapters {
                 if let Some(pair) = &adapter.layers[index][projection as usize] {
-                    add_delta(&pair.a, &pair.b, pair.scale * scale, x, out);
+                    let scale = pair.scale * scale;
+                    deltas.push(Delta {
+                        rows: rows.clone(),
+                        pair: &pair.weights,
+                        scale,
+                        low: Vec::new(),
+                    });
                 }
             }
         }
-        out
+        Map { base: layer.projection(projection), bias: layer.bias(projection), deltas }
     }
 }
 
-/// `out += scale * (x Aᵀ) Bᵀ`. Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
-fn add_delta(a: &DenseMatrix, b: &DenseMatrix, scale: f32, x: &[f32], out: &mut [f32]) {
-    let rows = x.len() / a.cols();
-    let mut low = vec![0.0; rows * a.rows()];
-    a.forward(x, &mut low);
-    let mut delta = vec![0.0; out.len()];
-    b.forward(&low, &mut delta);
-    for (out, delta) in out.iter_mut().zip(&delta) {
-        *out = scale.mul_add(*delta, *out);
-    }
-}
-
-fn row_places<'a>(slice: &Slice<'a>) -> impl Iterator<Item = RowPlace<'a>> {
-    let (pages, first) = (slice.pages, slice.position);
-    (0..slice.tokens.len()).map(move |row| RowPlace { pages, position: first + row })
-}
-
-/// The place of a token in the cache.
-fn slot(pages: &[u32], position: usize) -> usize {
-    pages[position / PAGE_TOKENS] as usize * PAGE_TOKENS + position % PAGE_TOKENS
-}
-
-fn norm_rows(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    let rows = x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len()));
-    rows.for_each(|(x, out)| rms_norm(x, weight, epsilon, out));
-    out
-}
-
-/// Normalises each head if the model does, then turns it. Rows are `width` wide.
-fn norm_and_rotate(
-    rows: &mut [f32],
-    width: usize,
+/// `x += norm(map(input))`, or without the norm where the model has none.
+fn finish_block(
+    team: &Team,
+    map: Map<'_>,
+    input: Rows<'_>,
     norm: Option<&[f32]>,
-    angles: &Angles,
     epsilon: f32,
+    x: &mut [f32],
+    added: &mut Vec<f32>,
 ) {
-    let half = angles.cos.len() / (rows.len() / width);
-    let mut normed = vec![0.0; 2 * half];
-    let turns = angles.cos.chunks_exact(half).zip(angles.sin.chunks_exact(half));
-    for (row, (cos, sin)) in rows.chunks_exact_mut(width).zip(turns) {
-        for head in row.chunks_exact_mut(2 * half) {
-            if let Some(norm) = norm {
-                rms_norm(head, norm, epsilon, &mut normed);
-                head.copy_from_slice(&normed);
-            }
-            rotate(head, cos, sin);
+    let Some(norm) = norm else {
+        return project(team, &mut [map], input, &mut [x], Finish::Add);
+    };
+    added.resize(x.len(), 0.0);
+    project(team, &mut [map], input, &mut [&mut added[..]], Finish::Store);
+    for_rows(team, input.count(), added, x, |_, added, x| {
+        let mut normed = vec![0.0; added.len()];
+        rms_norm(Level::best(), added, norm, epsilon, &mut normed);
+        add(x, &normed);
+    });
+}
+
+impl Input {
+    fn resize(&mut self, rows: usize, width: usize) -> &mut [f32] {
+        self.width = width;
+        self.values.resize(rows * width, 0.0);
+        &mut self.values
+    }
+
+    /// Takes the normalised rows of `x`.
+    fn normalise(&mut self, team: &Team, x: &[f32], weight: &[f32], epsilon: f32) {
+        let width = weight.len();
+        let rows = x.len() / width;
+        self.resize(rows, width);
+        self.blocks.resize(rows * blocks(width), Block::default());
+        for_rows(team, rows, &mut self.values, &mut self.blocks, |row, values, blocks| {
+            let x = &x[row * width..(row + 1) * width];
+            rms_norm(Level::best(), x, weight, epsilon, values);
+            round_row(Level::best(), values, blocks);
+        });
+    }
+
+    /// Rounds the rows that are there.
+    fn round(&mut self, team: &Team) {
+        let rows = self.values.len() / self.width;
+        self.blocks.resize(rows * blocks(self.width), Block::default());
+        for_rows(team, rows, &mut self.values, &mut self.blocks, |_, values, blocks| {
+            round_row(Level::best(), values, blocks);
+        });
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows { values: &self.values, blocks: &self.blocks, width: self.width }
+    }
+}
+
+/// Blocks of one rounded row; none where only plain weights fit the width.
+const fn blocks(width: usize) -> usize {
+    if width.is_multiple_of(Block::VALUES) { width / Block::VALUES } else { 0 }
+}
+
+impl Angles {
+    fn of_row(&self, row: usize, head_dim: usize) -> (&[f32], &[f32]) {
+        let at = row * head_dim / 2..(row + 1) * head_dim / 2;
+        (&self.cos[at.clone()], &self.sin[at])
+    }
+}
+
+fn row_places<'a>(slice: &super::Slice<'a>) -> impl Iterator<Item = Place<'a>> {
+    let (pages, first) = (slice.pages, slice.position);
+    (0..slice.tokens.len()).map(move |row| Place { pages, position: first + row })
+}
+
+/// Normalises each head of a row if the model does, then turns it.
+fn normalise_heads(row: &mut [f32], norm: Option<&[f32]>, epsilon: f32, cos: &[f32], sin: &[f32]) {
+    for head in row.chunks_exact_mut(2 * cos.len()) {
+        if let Some(norm) = norm {
+            let plain = head.to_vec();
+            rms_norm(Level::best(), &plain, norm, epsilon, head);
         }
+        rotate(head, cos, sin);
     }
 }

@@ -42,6 +42,12 @@ pub enum BackboneError {
         /// Why.
         source: DenseError,
     },
+    /// The operating system refused a thread.
+    #[error("a thread cannot be started")]
+    Threads(#[source] std::io::Error),
+    /// The system has no memory left for the weights.
+    #[error("there is no memory for the weights")]
+    Memory(#[source] std::io::Error),
     /// The memory for the KV cache holds not even one page.
     #[error("a KV budget of {budget} bytes is less than one page of {page} bytes")]
     KvBudget {
@@ -62,6 +68,8 @@ impl BackboneError {
             Self::ConfigJson(_) => "invalid_config_json",
             Self::Missing(_) => "missing_tensor",
             Self::Linear { .. } | Self::Vector { .. } => "unusable_tensor",
+            Self::Threads(_) => "threads_unavailable",
+            Self::Memory(_) => "out_of_memory",
             Self::KvBudget { .. } => "kv_budget_too_small",
         }
     }

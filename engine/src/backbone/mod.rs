@@ -21,9 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
-
-/// Tokens per page of the KV cache.
-pub(crate) const PAGE_TOKENS: usize = 16;
+pub(crate) use crate::kernels::PAGE_TOKENS;
 
 /// Adapters of one sequence with their scales, in the order in which they are added.
 pub(crate) type Adapters = Vec<(Arc<Adapter>, f32)>;

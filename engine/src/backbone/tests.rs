@@ -11,8 +11,10 @@ use crate::adapter::{Adapter, AdapterLimits, PeftConfig};
 use crate::weights::{Profile, WeightFile};
 
 /// Largest error of a logit, as a share of the largest logit. The cache keeps keys and values as
-/// f16, which has 11 bits; everything else is f32.
-const LOGIT_ERROR_MAX: f32 = 1e-2;
+/// f16, which has 11 bits, and so do adapters; everything else is f32.
+const LOGIT_ERROR_MAX: f32 = 5e-3;
+/// For an adapter whose random deltas outweigh the base: rounding of any kind is amplified.
+const AMPLIFIED_ERROR_MAX: f32 = 3e-2;
 const ADAPTER_LIMITS: AdapterLimits = AdapterLimits { rank_max: 64, bytes_max: 1 << 24 };
 
 fn golden(path: &str) -> PathBuf {
@@ -55,7 +57,7 @@ struct Model {
 
 impl Model {
     fn new(backbone: &Arc<Backbone>) -> Self {
-        Self { runner: CpuRunner::new(Arc::clone(backbone), 16 << 20).unwrap() }
+        Self { runner: CpuRunner::new(Arc::clone(backbone), 16 << 20, 2).unwrap() }
     }
 
     fn run(
@@ -102,7 +104,8 @@ fn check(case: &str, golden: &Value, backbone: &Arc<Backbone>, adapters: &Adapte
         let expected = floats(expected);
         let largest = expected.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
         let error = largest_difference(&logits, &expected) / largest;
-        assert!(error < LOGIT_ERROR_MAX, "{case}, position {position}: off by {error}");
+        let bound = if case == "llama_rslora" { AMPLIFIED_ERROR_MAX } else { LOGIT_ERROR_MAX };
+        assert!(error < bound, "{case}, position {position}: off by {error}");
     }
     let greedy = model.greedy(&prompt, adapters, 16);
     assert_eq!(greedy, tokens(&golden["greedy"]), "{case}: greedy text");

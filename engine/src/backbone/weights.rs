@@ -1,17 +1,16 @@
 //! The frozen weights of a backbone, under the names of GGUF and of Hugging Face transformers.
 
 use super::{BackboneConfig, BackboneError, BackboneShape, Projection};
-use crate::kernels::{DenseMatrix, Linear, linear_from_tensor};
+use crate::kernels::{DenseMatrix, Embedding, Linear, Matrix, Packer, RowOrder, Team};
 use crate::weights::{TensorRef, WeightFile};
 
 /// A loaded backbone; never changes.
 pub(crate) struct Backbone {
     pub(crate) config: BackboneConfig,
-    pub(crate) embedding: Box<dyn Linear>,
+    pub(crate) embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Vec<f32>,
-    /// Absent when the embedding serves as head.
-    head: Option<Box<dyn Linear>>,
+    head: Box<dyn Linear>,
 }
 
 /// One decoder layer.
@@ -46,26 +45,33 @@ pub(crate) enum Names {
 }
 
 impl Backbone {
-    /// Loads the weights that `config` asks for, in place where possible.
+    /// Loads the weights that `config` asks for and repacks its matrices, on all cores.
     pub(crate) fn load(
         file: &WeightFile,
         config: BackboneConfig,
         names: Names,
     ) -> Result<Self, BackboneError> {
-        let source = Source { file, config: &config, names };
+        let mut source = Source { file, config: &config, names, packer: Packer::default() };
         let (hidden, vocab) = (config.shape.hidden, config.shape.vocab);
         let top = |gguf: &str, hugging_face: &str| match names {
             Names::Gguf => gguf.to_owned(),
             Names::HuggingFace => hugging_face.to_owned(),
         };
+        let embedding_name = top("token_embd.weight", "model.embed_tokens.weight");
+        let embedding = source.tensor(&embedding_name)?.clone();
+        let embedding = Embedding::new(embedding, vocab, hidden)
+            .map_err(|source| BackboneError::Linear { name: embedding_name.clone(), source })?;
+        // Without a head of its own the embedding serves as head.
         let head = top("output.weight", "lm_head.weight");
-        let head = file.tensor(&head).map(|tensor| linear(&head, tensor, hidden, vocab));
-        let embedding = top("token_embd.weight", "model.embed_tokens.weight");
-        let embedding = source.linear(&embedding, hidden, vocab)?;
+        let head = if file.tensor(&head).is_some() { head } else { embedding_name };
+        let head = source.linear(&head, (hidden, vocab), None)?;
         let norm = source.norm(&top("output_norm.weight", "model.norm.weight"), hidden)?;
         let layers = (0..config.shape.layers).map(|layer| source.layer(layer));
         let layers = layers.collect::<Result<_, _>>()?;
-        Ok(Self { embedding, layers, norm, head: head.transpose()?, config })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let team = Team::new(cores).map_err(BackboneError::Threads)?;
+        source.packer.pack(&team).map_err(BackboneError::Memory)?;
+        Ok(Self { embedding, layers, norm, head, config })
     }
 
     pub(crate) fn shape(&self) -> &BackboneShape {
@@ -73,13 +79,13 @@ impl Backbone {
     }
 
     pub(crate) fn head(&self) -> &dyn Linear {
-        self.head.as_deref().unwrap_or(&*self.embedding)
+        &*self.head
     }
 
-    /// Memory of all matrices.
+    /// Memory of all matrices; the embedding stays in its file.
     pub(crate) fn bytes(&self) -> u64 {
         let matrices = self.layers.iter().flat_map(|layer| &layer.projections);
-        let matrices = matrices.chain(&self.head).chain([&self.embedding]);
+        let matrices = matrices.chain([&self.head]);
         matrices.map(|matrix| matrix.bytes()).sum()
     }
 }
@@ -88,11 +94,13 @@ struct Source<'a> {
     file: &'a WeightFile,
     config: &'a BackboneConfig,
     names: Names,
+    packer: Packer,
 }
 
 impl Source<'_> {
-    fn layer(&self, layer: usize) -> Result<Layer, BackboneError> {
+    fn layer(&mut self, layer: usize) -> Result<Layer, BackboneError> {
         let shape = &self.config.shape;
+        let projections = self.projections(layer)?;
         let norm = |name: LayerNorm| self.norm(&self.norm_name(layer, name), shape.hidden);
         let optional = |name: LayerNorm, width: usize| {
             let name = self.norm_name(layer, name);
@@ -114,20 +122,15 @@ impl Source<'_> {
             post_attention_norm: post_attention,
             ffn_norm: norm(ffn)?,
             post_ffn_norm: optional(LayerNorm::PostFfn, shape.hidden)?,
-            projections: self.projections(layer)?,
+            projections,
             biases: self.biases(layer)?,
         })
     }
 
-    fn projections(&self, layer: usize) -> Result<[Box<dyn Linear>; 7], BackboneError> {
+    fn projections(&mut self, layer: usize) -> Result<[Box<dyn Linear>; 7], BackboneError> {
         let load = |projection: Projection| {
             let name = self.projection_name(layer, projection, "weight");
-            let (d_in, d_out) = self.config.shape.dims(projection);
-            let tensor = self.tensor(&name)?;
-            match self.row_order(projection) {
-                Some(order) => linear(&name, &tensor.permute_rows(order), d_in, d_out),
-                None => linear(&name, tensor, d_in, d_out),
-            }
+            self.linear(&name, self.config.shape.dims(projection), self.row_order(projection))
         };
         let all: Result<Vec<_>, _> = Projection::ALL.into_iter().map(load).collect();
         all.map(|all| all.try_into().ok().expect("seven projections make seven maps"))
@@ -140,7 +143,7 @@ impl Source<'_> {
             let Some(tensor) = self.file.tensor(&name) else { continue };
             let values = vector(tensor, &name, self.config.shape.dims(projection).1)?;
             biases[projection as usize] = Some(match self.row_order(projection) {
-                Some(order) => (0..values.len()).map(|row| values[order(row)]).collect(),
+                Some(order) => (0..values.len()).map(|row| values[order.place(row)]).collect(),
                 None => values,
             });
         }
@@ -148,14 +151,10 @@ impl Source<'_> {
     }
 
     /// llama.cpp stores the rows of rotated heads pairwise; we want halves, as adapters do.
-    fn row_order(&self, projection: Projection) -> Option<impl Fn(usize) -> usize + use<>> {
+    fn row_order(&self, projection: Projection) -> Option<RowOrder> {
         let rotated = matches!(projection, Projection::Q | Projection::K);
         let head_dim = self.config.shape.head_dim;
-        (rotated && self.config.interleaved_qk).then_some(move |row: usize| {
-            let (head, within) = (row / head_dim, row % head_dim);
-            let (half, pair) = (within / (head_dim / 2), within % (head_dim / 2));
-            head * head_dim + 2 * pair + half
-        })
+        (rotated && self.config.interleaved_qk).then_some(RowOrder { head_dim })
     }
 
     fn projection_name(&self, layer: usize, projection: Projection, kind: &str) -> String {
@@ -185,12 +184,16 @@ impl Source<'_> {
     }
 
     fn linear(
-        &self,
+        &mut self,
         name: &str,
-        d_in: usize,
-        d_out: usize,
+        (d_in, d_out): (usize, usize),
+        order: Option<RowOrder>,
     ) -> Result<Box<dyn Linear>, BackboneError> {
-        linear(name, self.tensor(name)?, d_in, d_out)
+        let tensor = self.file.tensor(name);
+        let tensor = tensor.ok_or_else(|| BackboneError::Missing(name.to_owned()))?;
+        Matrix { tensor, d_in, d_out, order }
+            .pack(&mut self.packer)
+            .map_err(|source| BackboneError::Linear { name: name.to_owned(), source })
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<Vec<f32>, BackboneError> {
@@ -212,25 +215,13 @@ enum LayerNorm {
     PostFfn,
 }
 
-fn linear(
-    name: &str,
-    tensor: &TensorRef,
-    d_in: usize,
-    d_out: usize,
-) -> Result<Box<dyn Linear>, BackboneError> {
-    linear_from_tensor(tensor, d_in, d_out)
-        .map_err(|source| BackboneError::Linear { name: name.to_owned(), source })
-}
-
 /// Widens a vector of `width` elements.
 pub(super) fn vector(
     tensor: &TensorRef,
     name: &str,
     width: usize,
 ) -> Result<Vec<f32>, BackboneError> {
-    let mut values = vec![0.0; width];
     DenseMatrix::from_bytes(tensor.dtype, 1, width, tensor.bytes())
-        .map_err(|source| BackboneError::Vector { name: name.to_owned(), source })?
-        .copy_row(0, &mut values);
-    Ok(values)
+        .map(|matrix| matrix.values)
+        .map_err(|source| BackboneError::Vector { name: name.to_owned(), source })
 }

@@ -1,23 +1,19 @@
-//! Unquantised matrices: adapters, norms' neighbours, heads of f32, f16 and bf16 checkpoints.
+//! Unquantised weights: f32, f16 and bf16 checkpoints, norms, what adapters bring.
 
 use candle_core::quantized::GgmlDType;
 use half::{bf16, f16};
 
-use super::{Lanes, simd};
+use super::level::{Level, dispatch};
+use super::linear::{Linear, Rows};
+use super::packed::Packed;
+use super::simd::{Isa, LANES};
 
-/// A row-major matrix `(rows, cols)` kept in the type it was stored in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DenseMatrix {
-    rows: usize,
-    cols: usize,
-    values: Values,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Values {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    Bf16(Vec<bf16>),
+/// A type of plain floats, stored little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    F16,
+    Bf16,
 }
 
 /// The bytes cannot be such a matrix.
@@ -38,124 +34,164 @@ pub enum DenseError {
     },
 }
 
+impl Element {
+    /// `None` for a quantised type.
+    pub(crate) const fn of(dtype: GgmlDType) -> Option<Self> {
+        match dtype {
+            GgmlDType::F32 => Some(Self::F32),
+            GgmlDType::F16 => Some(Self::F16),
+            GgmlDType::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    pub(crate) fn check(self, rows: usize, cols: usize, bytes: usize) -> Result<(), DenseError> {
+        let expected = rows.checked_mul(cols).and_then(|n| n.checked_mul(self.bytes()));
+        if expected == Some(bytes) { Ok(()) } else { Err(DenseError::Length { rows, cols, bytes }) }
+    }
+
+    /// Widens stored elements, exactly.
+    pub(crate) fn widen(self, bytes: &[u8], out: &mut [f32]) {
+        let halves = bytes.as_chunks::<2>().0.iter().copied().map(u16::from_le_bytes);
+        match self {
+            Self::F32 => {
+                for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *out = f32::from_le_bytes(*bytes);
+                }
+            }
+            Self::F16 => out.iter_mut().zip(halves).for_each(|(out, bits)| {
+                *out = f16::from_bits(bits).to_f32();
+            }),
+            Self::Bf16 => out.iter_mut().zip(halves).for_each(|(out, bits)| {
+                *out = bf16::from_bits(bits).to_f32();
+            }),
+        }
+    }
+
+    /// Packs up to sixteen rows: column by column, the rows side by side.
+    pub(crate) fn pack_tile(self, rows: &mut dyn Iterator<Item = &[u8]>, tile: &mut [u8]) {
+        let width = self.bytes();
+        for (lane, row) in rows.enumerate() {
+            for (column, element) in row.chunks_exact(width).enumerate() {
+                tile[(column * LANES + lane) * width..][..width].copy_from_slice(element);
+            }
+        }
+    }
+}
+
+/// A row-major matrix `(rows, cols)`, widened.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DenseMatrix {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) values: Vec<f32>,
+}
+
 impl DenseMatrix {
-    /// Copies little-endian elements.
+    /// Widens little-endian elements.
     ///
     /// # Errors
     /// [`DenseError`] if the type is not a plain float or the length does not fit.
-    pub fn from_bytes(
+    pub(crate) fn from_bytes(
         dtype: GgmlDType,
         rows: usize,
         cols: usize,
         bytes: &[u8],
     ) -> Result<Self, DenseError> {
-        let width = match dtype {
-            GgmlDType::F32 => 4,
-            GgmlDType::F16 | GgmlDType::BF16 => 2,
-            other => return Err(DenseError::Type(other)),
-        };
-        let expected = rows.checked_mul(cols).and_then(|n| n.checked_mul(width));
-        if expected != Some(bytes.len()) {
-            return Err(DenseError::Length { rows, cols, bytes: bytes.len() });
-        }
-        let values = match dtype {
-            GgmlDType::F32 => Values::F32(floats(bytes)),
-            GgmlDType::F16 => Values::F16(halves(bytes).map(f16::from_bits).collect()),
-            _ => Values::Bf16(halves(bytes).map(bf16::from_bits).collect()),
-        };
+        let element = Element::of(dtype).ok_or(DenseError::Type(dtype))?;
+        element.check(rows, cols, bytes.len())?;
+        let mut values = vec![0.0; rows * cols];
+        element.widen(bytes, &mut values);
         Ok(Self { rows, cols, values })
     }
+}
 
-    /// A matrix of f32 values.
-    ///
-    /// # Panics
-    /// If `values` does not hold `rows * cols` elements.
-    pub fn from_f32(rows: usize, cols: usize, values: Vec<f32>) -> Self {
-        assert_eq!(values.len(), rows * cols, "the shape fits the values");
-        Self { rows, cols, values: Values::F32(values) }
+/// Plain weights in tiles of sixteen rows.
+pub(crate) struct DenseTiles {
+    pub(crate) element: Element,
+    pub(crate) d_in: usize,
+    pub(crate) d_out: usize,
+    pub(crate) packed: Packed,
+}
+
+impl Linear for DenseTiles {
+    fn d_in(&self) -> usize {
+        self.d_in
     }
 
-    /// Number of rows: the output width when this is a projection.
-    pub const fn rows(&self) -> usize {
-        self.rows
+    fn d_out(&self) -> usize {
+        self.d_out
     }
 
-    /// Number of columns: the input width when this is a projection.
-    pub const fn cols(&self) -> usize {
-        self.cols
+    fn bytes(&self) -> u64 {
+        self.packed.len() as u64
     }
 
-    /// Memory of the elements.
-    pub fn bytes(&self) -> u64 {
-        let width = if matches!(self.values, Values::F32(_)) { 4 } else { 2 };
-        (self.rows * self.cols * width) as u64
-    }
-
-    /// Whether no element is infinite or not a number.
-    pub fn all_finite(&self) -> bool {
-        match &self.values {
-            Values::F32(values) => values.iter().all(|v| v.is_finite()),
-            Values::F16(values) => values.iter().all(|v| v.is_finite()),
-            Values::Bf16(values) => values.iter().all(|v| v.is_finite()),
-        }
-    }
-
-    /// Whether every element is zero.
-    pub fn is_zero(&self) -> bool {
-        match &self.values {
-            Values::F32(values) => values.iter().all(|v| *v == 0.0),
-            Values::F16(values) => values.iter().all(|v| v.to_f32() == 0.0),
-            Values::Bf16(values) => values.iter().all(|v| v.to_f32() == 0.0),
-        }
-    }
-
-    /// Widens one row into `out`, which holds `cols` elements.
-    pub fn copy_row(&self, row: usize, out: &mut [f32]) {
-        let range = row * self.cols..(row + 1) * self.cols;
-        match &self.values {
-            Values::F32(values) => out.copy_from_slice(&values[range]),
-            Values::F16(values) => widen(&values[range], out, f16::to_f32),
-            Values::Bf16(values) => widen(&values[range], out, bf16::to_f32),
-        }
-    }
-
-    /// Reorders the rows: row `i` of the result is row `order(i)` of this matrix.
-    #[must_use]
-    pub fn permute_rows(&self, order: impl Fn(usize) -> usize) -> Self {
-        fn pick<T: Copy>(values: &[T], cols: usize, rows: impl Iterator<Item = usize>) -> Vec<T> {
-            rows.flat_map(|row| &values[row * cols..(row + 1) * cols]).copied().collect()
-        }
-        let rows = (0..self.rows).map(order);
-        let values = match &self.values {
-            Values::F32(values) => Values::F32(pick(values, self.cols, rows)),
-            Values::F16(values) => Values::F16(pick(values, self.cols, rows)),
-            Values::Bf16(values) => Values::Bf16(pick(values, self.cols, rows)),
-        };
-        Self { rows: self.rows, cols: self.cols, values }
-    }
-
-    /// Dot product of one row with `x`, which holds `cols` elements.
-    #[inline]
-    pub(crate) fn dot_row(&self, row: usize, x: &[f32]) -> f32 {
-        let range = row * self.cols..(row + 1) * self.cols;
-        match &self.values {
-            Values::F32(values) => simd::dot(Lanes::F32(&values[range]), x),
-            Values::F16(values) => simd::dot(Lanes::F16(&values[range]), x),
-            Values::Bf16(values) => simd::dot(Lanes::Bf16(&values[range]), x),
-        }
+    fn multiply(&self, tile: usize, x: Rows<'_>, out: &mut [[f32; LANES]]) {
+        let bytes = self.d_in * self.element.bytes() * LANES;
+        let tile = &self.packed.bytes()[tile * bytes..(tile + 1) * bytes];
+        multiply(Level::best(), self.element, tile, x, out);
     }
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+dispatch! {
+    fn multiply(element: Element, tile: &[u8], x: Rows<'_>, out: &mut [[f32; LANES]]) =
+        multiply_kernel
 }
 
-fn halves(bytes: &[u8]) -> impl Iterator<Item = u16> {
-    bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]))
-}
-
-fn widen<T: Copy>(from: &[T], to: &mut [f32], convert: impl Fn(T) -> f32) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = convert(*from);
+#[inline(always)]
+fn multiply_kernel<I: Isa>(element: Element, tile: &[u8], x: Rows<'_>, out: &mut [[f32; LANES]]) {
+    match element {
+        Element::F32 => rows_kernel::<I, 64>(tile, x, out, |bytes| {
+            I::load(&bytes.as_chunks().0.first_chunk().expect("64 bytes").map(f32::from_le_bytes))
+        }),
+        Element::F16 => rows_kernel::<I, 32>(tile, x, out, |bytes| I::widen_f16(&words(bytes))),
+        Element::Bf16 => rows_kernel::<I, 32>(tile, x, out, |bytes| I::widen_bf16(&words(bytes))),
     }
+}
+
+/// Sixteen weights take `BYTES`.
+#[inline(always)]
+fn rows_kernel<I: Isa, const BYTES: usize>(
+    tile: &[u8],
+    x: Rows<'_>,
+    out: &mut [[f32; LANES]],
+    widen: impl Fn(&[u8; BYTES]) -> I::Floats,
+) {
+    let columns = tile.as_chunks::<BYTES>().0;
+    let mut x = x.values.chunks_exact(x.width);
+    let mut at = 0;
+    macro_rules! groups {
+        ($($rows:literal)*) => {$(
+            while let Some(group) = out[at..].first_chunk_mut::<$rows>() {
+                let rows: [&[f32]; $rows] =
+                    std::array::from_fn(|_| &x.next().expect("a row of input")[..columns.len()]);
+                let mut sums = [I::splat(0.0); $rows];
+                for (column, weights) in columns.iter().enumerate() {
+                    let weights = widen(weights);
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        *sum = I::fma(weights, I::splat(row[column]), *sum);
+                    }
+                }
+                for (out, sum) in group.iter_mut().zip(sums) {
+                    I::store(sum, out);
+                }
+                at += $rows;
+            }
+        )*};
+    }
+    groups!(8 4 2 1);
+}
+
+/// Sixteen little-endian words.
+#[inline(always)]
+pub(super) fn words(bytes: &[u8; 2 * LANES]) -> [u16; LANES] {
+    std::array::from_fn(|lane| u16::from_le_bytes([bytes[2 * lane], bytes[2 * lane + 1]]))
 }

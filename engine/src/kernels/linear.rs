@@ -1,15 +1,21 @@
 //! Frozen linear maps `y = x Wᵀ`: one trait, an implementation for each way weights are stored.
 
+use std::marker::PhantomData;
+use std::ops::Range;
+
 use candle_core::quantized::GgmlDType;
-use rayon::prelude::*;
 
-use super::dense::{DenseError, DenseMatrix};
-use super::quant::{self, Format, STEP, XBlock};
-use crate::weights::{SharedBytes, TensorRef};
+use super::dense::{DenseError, DenseTiles, Element};
+use super::format::{self, Format, STEP};
+use super::packed::{Packed, Packer};
+use super::rounded::Block;
+use super::simd::LANES;
+use super::{Level, tiles};
+use crate::weights::TensorRef;
 
-/// A frozen linear map. The seam for faster kernels: whatever implements it keeps each row's
+/// A frozen linear map, computed sixteen outputs at a time. An implementation keeps each row's
 /// result independent of the other rows.
-pub trait Linear: Send + Sync {
+pub(crate) trait Linear: Send + Sync {
     /// Input width.
     fn d_in(&self) -> usize;
 
@@ -19,12 +25,35 @@ pub trait Linear: Send + Sync {
     /// Memory of the weights.
     fn bytes(&self) -> u64;
 
-    /// Maps rows: `x` is `(rows, d_in)`, `out` is `(rows, d_out)` and is overwritten.
-    /// Works on the threads of the current pool.
-    fn forward(&self, x: &[f32], out: &mut [f32]);
+    /// Writes outputs `16 * tile..` of each row of `x`; those beyond `d_out` are zero.
+    fn multiply(&self, tile: usize, x: Rows<'_>, out: &mut [[f32; LANES]]);
+}
 
-    /// Widens one row of the weights into `out`, which holds `d_in` elements: an embedding.
-    fn copy_row(&self, row: usize, out: &mut [f32]);
+/// Rows of input, plain and, if their width is a multiple of 32, rounded to 8 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) blocks: &'a [Block],
+    pub(crate) width: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
+        let steps = self.steps();
+        Self {
+            values: &self.values[rows.start * self.width..rows.end * self.width],
+            blocks: &self.blocks[rows.start * steps..rows.end * steps],
+            width: self.width,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    fn steps(&self) -> usize {
+        self.blocks.len() / self.count().max(1)
+    }
 }
 
 /// The tensor cannot be used as a linear map.
@@ -49,65 +78,159 @@ pub enum LinearError {
     Dense(#[from] DenseError),
 }
 
-/// A linear map over a tensor `[d_out, d_in]`, read in place.
-///
-/// # Errors
-/// [`LinearError`] if the shape or the type does not fit.
-pub fn linear_from_tensor(
-    tensor: &TensorRef,
+/// Calls `$body` with `$format` as the type that a ggml type's blocks have.
+macro_rules! with_format {
+    ($dtype:expr, $format:ident => $body:expr, else $other:ident => $otherwise:expr) => {
+        match $dtype {
+            GgmlDType::Q4_0 => {
+                type $format = format::Q4_0;
+                $body
+            }
+            GgmlDType::Q4_1 => {
+                type $format = format::Q4_1;
+                $body
+            }
+            GgmlDType::Q5_0 => {
+                type $format = format::Q5_0;
+                $body
+            }
+            GgmlDType::Q5_1 => {
+                type $format = format::Q5_1;
+                $body
+            }
+            GgmlDType::Q8_0 => {
+                type $format = format::Q8_0;
+                $body
+            }
+            GgmlDType::Q2K => {
+                type $format = format::Q2K;
+                $body
+            }
+            GgmlDType::Q3K => {
+                type $format = format::Q3K;
+                $body
+            }
+            GgmlDType::Q4K => {
+                type $format = format::Q4K;
+                $body
+            }
+            GgmlDType::Q5K => {
+                type $format = format::Q5K;
+                $body
+            }
+            GgmlDType::Q6K => {
+                type $format = format::Q6K;
+                $body
+            }
+            $other => $otherwise,
+        }
+    };
+}
+
+/// Rows of heads that are stored as neighbouring pairs and wanted as halves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowOrder {
+    pub(crate) head_dim: usize,
+}
+
+impl RowOrder {
+    /// Where row `row` of the map lies in its tensor.
+    pub(crate) const fn place(self, row: usize) -> usize {
+        let (head, within) = (row / self.head_dim, row % self.head_dim);
+        let (half, pair) = (within / (self.head_dim / 2), within % (self.head_dim / 2));
+        head * self.head_dim + 2 * pair + half
+    }
+}
+
+/// A tensor `[d_out, d_in]` that is to become a linear map.
+pub(crate) struct Matrix<'a> {
+    pub(crate) tensor: &'a TensorRef,
+    pub(crate) d_in: usize,
+    pub(crate) d_out: usize,
+    /// Which row of the tensor each row of the map is; in order if none.
+    pub(crate) order: Option<RowOrder>,
+}
+
+impl Matrix<'_> {
+    /// A linear map that works once `packer` has packed.
+    ///
+    /// # Errors
+    /// [`LinearError`] if the shape or the type does not fit.
+    pub(crate) fn pack(&self, packer: &mut Packer) -> Result<Box<dyn Linear>, LinearError> {
+        if self.tensor.shape != [self.d_out, self.d_in] {
+            let expected = [self.d_out, self.d_in];
+            return Err(LinearError::Shape { expected, found: self.tensor.shape.clone() });
+        }
+        with_format!(self.tensor.dtype, F => self.quantised::<F>(packer), else other => {
+            let element = Element::of(other).ok_or(LinearError::Type(other))?;
+            element.check(self.d_out, self.d_in, self.tensor.bytes().len())?;
+            Ok(self.dense(element, packer))
+        })
+    }
+
+    fn quantised<F: Format>(&self, packer: &mut Packer) -> Result<Box<dyn Linear>, LinearError> {
+        if !self.d_in.is_multiple_of(F::STEPS * STEP) {
+            return Err(LinearError::InnerSize(self.d_in));
+        }
+        let steps = self.d_in / STEP;
+        let width = steps / F::STEPS * F::BYTES;
+        let packed =
+            self.add_tiles(packer, tiles::tile_bytes::<F>(steps), width, move |rows, tile| {
+                tiles::pack_tile::<F>(rows, steps, tile);
+            });
+        let (d_in, d_out, level) = (self.d_in, self.d_out, Level::best());
+        Ok(Box::new(QuantTiles { d_in, d_out, level, packed, format: PhantomData::<F> }))
+    }
+
+    fn dense(&self, element: Element, packer: &mut Packer) -> Box<dyn Linear> {
+        let width = self.d_in * element.bytes();
+        let packed = self.add_tiles(packer, width * LANES, width, move |rows, tile| {
+            element.pack_tile(rows, tile);
+        });
+        Box::new(DenseTiles { element, d_in: self.d_in, d_out: self.d_out, packed })
+    }
+
+    /// Has tiles of sixteen rows packed by `pack_tile`; `width` is the bytes of one row.
+    fn add_tiles(
+        &self,
+        packer: &mut Packer,
+        tile_bytes: usize,
+        width: usize,
+        pack_tile: impl Fn(&mut dyn Iterator<Item = &[u8]>, &mut [u8]) + Send + Copy + 'static,
+    ) -> Packed {
+        /// Tiles that one thread packs at a time.
+        const TILES: usize = 16;
+        let start = packer.position();
+        let (d_out, order) = (self.d_out, self.order);
+        for first in (0..d_out).step_by(TILES * LANES) {
+            let last = (first + TILES * LANES).min(d_out);
+            let bytes = (last - first).div_ceil(LANES) * tile_bytes;
+            let weights = self.tensor.shared().clone();
+            packer.add(bytes, move |part| {
+                let all = weights.as_slice();
+                let place = |row| order.map_or(row, |order| order.place(row));
+                for (index, tile) in part.chunks_exact_mut(tile_bytes).enumerate() {
+                    let row = first + index * LANES;
+                    let rows = (row..(row + LANES).min(last)).map(place);
+                    pack_tile(&mut rows.map(|row| &all[row * width..(row + 1) * width]), tile);
+                }
+                weights.release(first * width..last * width);
+            });
+        }
+        packer.packed(start..start + d_out.div_ceil(LANES) * tile_bytes)
+    }
+}
+
+/// Quantised weights in tiles.
+struct QuantTiles<F> {
     d_in: usize,
     d_out: usize,
-) -> Result<Box<dyn Linear>, LinearError> {
-    if tensor.shape != [d_out, d_in] {
-        let expected = [d_out, d_in];
-        return Err(LinearError::Shape { expected, found: tensor.shape.clone() });
-    }
-    let sizes = (d_in, d_out);
-    Ok(match tensor.dtype {
-        GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
-            Box::new(DenseMatrix::from_bytes(tensor.dtype, d_out, d_in, tensor.bytes())?)
-        }
-        GgmlDType::Q4_0 => QuantLinear::<quant::Q4_0>::boxed(tensor, sizes)?,
-        GgmlDType::Q4_1 => QuantLinear::<quant::Q4_1>::boxed(tensor, sizes)?,
-        GgmlDType::Q5_0 => QuantLinear::<quant::Q5_0>::boxed(tensor, sizes)?,
-        GgmlDType::Q5_1 => QuantLinear::<quant::Q5_1>::boxed(tensor, sizes)?,
-        GgmlDType::Q8_0 => QuantLinear::<quant::Q8_0>::boxed(tensor, sizes)?,
-        GgmlDType::Q2K => QuantLinear::<quant::Q2K>::boxed(tensor, sizes)?,
-        GgmlDType::Q3K => QuantLinear::<quant::Q3K>::boxed(tensor, sizes)?,
-        GgmlDType::Q4K => QuantLinear::<quant::Q4K>::boxed(tensor, sizes)?,
-        GgmlDType::Q5K => QuantLinear::<quant::Q5K>::boxed(tensor, sizes)?,
-        GgmlDType::Q6K => QuantLinear::<quant::Q6K>::boxed(tensor, sizes)?,
-        other => return Err(LinearError::Type(other)),
-    })
+    level: Level,
+    packed: Packed,
+    format: PhantomData<F>,
 }
 
-/// Quantised weights where the file has them.
-struct QuantLinear<F> {
-    d_in: usize,
-    d_out: usize,
-    weights: SharedBytes,
-    format: std::marker::PhantomData<F>,
-}
-
-impl<F: Format> QuantLinear<F> {
-    fn boxed(
-        tensor: &TensorRef,
-        (d_in, d_out): (usize, usize),
-    ) -> Result<Box<dyn Linear>, LinearError> {
-        if !d_in.is_multiple_of(F::STEPS * STEP) {
-            return Err(LinearError::InnerSize(d_in));
-        }
-        let weights = tensor.shared().clone();
-        Ok(Box::new(Self { d_in, d_out, weights, format: std::marker::PhantomData }))
-    }
-
-    fn row(&self, row: usize) -> &[u8] {
-        let bytes = self.d_in / (F::STEPS * STEP) * F::BYTES;
-        &self.weights.as_slice()[row * bytes..(row + 1) * bytes]
-    }
-}
-
-impl<F: Format> Linear for QuantLinear<F> {
+impl<F: Format> Linear for QuantTiles<F> {
     fn d_in(&self) -> usize {
         self.d_in
     }
@@ -117,82 +240,51 @@ impl<F: Format> Linear for QuantLinear<F> {
     }
 
     fn bytes(&self) -> u64 {
-        self.weights.as_slice().len() as u64
+        self.packed.len() as u64
     }
 
-    fn forward(&self, x: &[f32], out: &mut [f32]) {
-        let blocks = quantize(x, self.d_in);
-        for_columns(self.d_out, x.len() / self.d_in, out, |column, out| {
-            quant::dot_rows::<F>(self.row(column), &blocks, out);
-        });
-    }
-
-    fn copy_row(&self, row: usize, out: &mut [f32]) {
-        quant::dequantize_row::<F>(self.row(row), out);
+    fn multiply(&self, tile: usize, x: Rows<'_>, out: &mut [[f32; LANES]]) {
+        let steps = self.d_in / STEP;
+        let bytes = tiles::tile_bytes::<F>(steps);
+        let tile = &self.packed.bytes()[tile * bytes..(tile + 1) * bytes];
+        tiles::multiply::<F>(self.level, tile, steps, x.blocks, out);
     }
 }
 
-fn quantize(x: &[f32], d_in: usize) -> Vec<XBlock> {
-    let mut blocks = Vec::with_capacity(x.len() / STEP);
-    for row in x.chunks_exact(d_in) {
-        quant::quantize_row(row, &mut blocks);
-    }
-    blocks
+/// The rows of a tensor, widened one at a time where the file has them.
+pub(crate) struct Embedding {
+    tensor: TensorRef,
+    width: usize,
 }
 
-impl Linear for DenseMatrix {
-    fn d_in(&self) -> usize {
-        self.cols()
-    }
-
-    fn d_out(&self) -> usize {
-        self.rows()
-    }
-
-    fn bytes(&self) -> u64 {
-        Self::bytes(self)
-    }
-
-    fn forward(&self, x: &[f32], out: &mut [f32]) {
-        for_columns(self.rows(), x.len() / self.cols(), out, |column, out| {
-            for (out, x) in out.iter_mut().zip(x.chunks_exact(self.cols())) {
-                *out = self.dot_row(column, x);
-            }
-        });
-    }
-
-    fn copy_row(&self, row: usize, out: &mut [f32]) {
-        Self::copy_row(self, row, out);
-    }
-}
-
-/// Below this many outputs a second thread costs more than it saves.
-const COLUMNS_MIN: usize = 32;
-
-/// Fills `out`, `(rows, d_out)`, column by column on the current pool: `column(j, values)` writes
-/// output `j` of every row.
-fn for_columns(
-    d_out: usize,
-    rows: usize,
-    out: &mut [f32],
-    column: impl Fn(usize, &mut [f32]) + Sync,
-) {
-    let chunk = d_out.div_ceil(4 * rayon::current_num_threads()).max(COLUMNS_MIN);
-    let fill = |columns: &mut [f32]| {
-        columns.par_chunks_mut(chunk * rows).enumerate().for_each(|(index, part)| {
-            for (offset, values) in part.chunks_exact_mut(rows).enumerate() {
-                column(index * chunk + offset, values);
-            }
-        });
-    };
-    if rows == 1 {
-        return fill(out);
-    }
-    let mut columns = vec![0.0; d_out * rows];
-    fill(&mut columns);
-    out.par_chunks_mut(d_out).enumerate().for_each(|(row, out)| {
-        for (out, values) in out.iter_mut().zip(columns.chunks_exact(rows)) {
-            *out = values[row];
+impl Embedding {
+    /// # Errors
+    /// [`LinearError`] if the shape or the type does not fit.
+    pub(crate) fn new(tensor: TensorRef, rows: usize, width: usize) -> Result<Self, LinearError> {
+        if tensor.shape != [rows, width] {
+            return Err(LinearError::Shape {
+                expected: [rows, width],
+                found: tensor.shape.clone(),
+            });
         }
-    });
+        with_format!(tensor.dtype, F => if !width.is_multiple_of(F::STEPS * STEP) {
+            return Err(LinearError::InnerSize(width));
+        }, else other => {
+            let element = Element::of(other).ok_or(LinearError::Type(other))?;
+            element.check(rows, width, tensor.bytes().len())?;
+        });
+        Ok(Self { tensor, width })
+    }
+
+    /// Widens one row into `out`, which is as wide.
+    pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
+        let bytes = self.tensor.bytes();
+        let row = |bytes_of_row: usize| &bytes[row * bytes_of_row..(row + 1) * bytes_of_row];
+        with_format!(self.tensor.dtype, F => {
+            format::dequantize_row::<F>(row(self.width / (F::STEPS * STEP) * F::BYTES), out);
+        }, else other => {
+            let element = Element::of(other).expect("checked when it was made");
+            element.widen(row(self.width * element.bytes()), out);
+        });
+    }
 }

@@ -1,4 +1,7 @@
-//! What happens to one row between the linear maps: norms, activations, softmax.
+//! What happens to rows between the linear maps: norms, activations, rotation.
+
+use super::level::dispatch;
+use super::simd::{Isa, LANES, exp};
 
 /// The nonlinearity of the feed-forward part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,62 +12,64 @@ pub(crate) enum Activation {
     GeluTanh,
 }
 
-/// `out = x / rms(x) * weight`. Source: Zhang and Sennrich 2019, arXiv:1910.07467.
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let mean = sum_of_squares(x) / x.len() as f32;
-    let scale = (mean + epsilon).sqrt().recip();
+dispatch! {
+    /// `out = x / rms(x) * weight`. Source: Zhang and Sennrich 2019, arXiv:1910.07467.
+    pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) =
+        rms_norm_kernel
+}
+
+#[inline(always)]
+fn rms_norm_kernel<I: Isa>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let (vectors, rest) = x.as_chunks::<LANES>();
+    let mut squares = I::splat(0.0);
+    for vector in vectors {
+        let vector = I::load(vector);
+        squares = I::fma(vector, vector, squares);
+    }
+    let squares = rest.iter().fold(I::sum(squares), |sum, x| x.mul_add(*x, sum));
+    let scale = (squares / x.len() as f32 + epsilon).sqrt().recip();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
 }
 
-/// Eight lanes, so that the sum vectorises and its order is fixed.
-fn sum_of_squares(x: &[f32]) -> f32 {
-    let (eights, rest) = x.as_chunks::<8>();
-    let mut lanes = [0.0f32; 8];
-    for eight in eights {
-        for (lane, value) in lanes.iter_mut().zip(eight) {
-            *lane += value * value;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
+dispatch! {
+    /// `gate = activation(gate) * up`; a multiple of sixteen elements.
+    pub(crate) fn activate(activation: Activation, gate: &mut [f32], up: &[f32]) = activate_kernel
 }
 
-/// `gate = activation(gate) * up`.
-pub(crate) fn activate(activation: Activation, gate: &mut [f32], up: &[f32]) {
-    match activation {
-        Activation::Silu => {
-            for (gate, up) in gate.iter_mut().zip(up) {
-                *gate = *gate / (1.0 + (-*gate).exp()) * up;
-            }
-        }
-        Activation::GeluTanh => {
-            const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-            for (gate, up) in gate.iter_mut().zip(up) {
-                let x = *gate;
-                let inner = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
-                *gate = 0.5 * x * (1.0 + inner.tanh()) * up;
-            }
-        }
+#[inline(always)]
+fn activate_kernel<I: Isa>(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    let gate = gate.as_chunks_mut::<LANES>().0;
+    for (gate, up) in gate.iter_mut().zip(up.as_chunks::<LANES>().0) {
+        let x = I::load(gate);
+        let active = match activation {
+            Activation::Silu => silu::<I>(x),
+            Activation::GeluTanh => gelu_tanh::<I>(x),
+        };
+        I::store(I::mul(active, I::load(up)), gate);
     }
+}
+
+#[inline(always)]
+fn silu<I: Isa>(x: I::Floats) -> I::Floats {
+    let negative = exp::<I>(I::sub(I::splat(0.0), x));
+    I::div(x, I::add(I::splat(1.0), negative))
+}
+
+/// `x / 2 * (1 + tanh(y))` is `x * sigmoid(2 y)`.
+#[inline(always)]
+fn gelu_tanh<I: Isa>(x: I::Floats) -> I::Floats {
+    const MINUS_TWO_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+    let cube = I::mul(I::mul(x, x), x);
+    let inner = I::fma(cube, I::splat(0.044_715), x);
+    let negative = exp::<I>(I::mul(inner, I::splat(MINUS_TWO_SQRT_2_OVER_PI)));
+    I::div(x, I::add(I::splat(1.0), negative))
 }
 
 /// `x += y`.
 pub(crate) fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
-    }
-}
-
-/// Turns scores into weights that sum to 1, in place.
-pub(crate) fn softmax(scores: &mut [f32]) {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0.0;
-    for score in scores.iter_mut() {
-        *score = (*score - largest).exp();
-        total += *score;
-    }
-    for score in scores.iter_mut() {
-        *score /= total;
     }
 }

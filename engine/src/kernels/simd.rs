@@ -1,215 +1,239 @@
-//! Instruction sets: which one this machine has, and the few operations that differ between them.
+//! Sixteen lanes at a time: the operations that kernels are written in, and their plain version.
+//!
+//! Each operation gives the same bits on every instruction set, and a kernel fixes the order of
+//! its additions, so results do not depend on the machine.
 
-use std::sync::OnceLock;
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
 
-use half::{bf16, f16};
-
-/// A slice of floats in one of the stored types.
-#[derive(Clone, Copy)]
-pub(crate) enum Lanes<'a> {
-    F32(&'a [f32]),
-    F16(&'a [f16]),
-    Bf16(&'a [bf16]),
-}
-
-/// What the processor can do, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512Vnni,
-}
-
-/// The best level of this machine, found once.
-pub(crate) fn level() -> Level {
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(detect)
-}
-
-/// Name of the instruction set in use: `avx512-vnni`, `avx2` or `portable`.
-pub fn instruction_set() -> &'static str {
-    match level() {
-        Level::Portable => "portable",
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => "avx2",
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni => "avx512-vnni",
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detect() -> Level {
-    let avx2 = is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c");
-    let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
-    match (avx2, vnni) {
-        (true, true) => Level::Avx512Vnni,
-        (true, false) => Level::Avx2,
-        _ => Level::Portable,
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Portable
-}
-
-/// The operations that the instruction sets do differently, with equal results.
+/// An instruction set.
 pub(crate) trait Isa {
-    /// Eight running sums.
-    type Sums: Copy;
+    /// Sixteen floats.
+    type Floats: Copy;
+    /// Sixteen 32-bit integers.
+    type Ints: Copy;
+    /// Four unsigned bytes for each of sixteen lanes.
+    type Bytes: Copy;
 
-    /// Eight zeros.
-    fn zero() -> Self::Sums;
+    fn splat(value: f32) -> Self::Floats;
+    fn load(values: &[f32; LANES]) -> Self::Floats;
+    fn store(values: Self::Floats, to: &mut [f32; LANES]);
+    fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The larger of each two; neither may be NaN.
+    fn max(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once.
+    fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// To the nearest whole number, ties to even; for magnitudes below 2^31.
+    fn round(values: Self::Floats) -> Self::Ints;
+    fn floats(values: Self::Ints) -> Self::Floats;
+    /// `2^n` for `-126 <= n <= 127`, and 0 for -127.
+    fn power_of_two(n: Self::Ints) -> Self::Floats;
 
-    /// Adds `scale[l / 4] * (sum of q[i] * x[i] for i in 4l..4l+4, less zeros[l])` to each lane.
-    fn add_products(
-        sums: Self::Sums,
-        q: &[u8; 32],
-        x: &[i8; 32],
-        zeros: &[i32; 8],
-        scale: [f32; 2],
-    ) -> Self::Sums;
+    fn widen_f16(halves: &[u16; LANES]) -> Self::Floats;
+    fn widen_bf16(halves: &[u16; LANES]) -> Self::Floats;
+    fn widen_i8(bytes: &[i8; LANES]) -> Self::Floats;
+    /// The low eight bits of each lane.
+    fn narrow(values: Self::Ints, to: &mut [i8; LANES]);
 
-    /// The eight sums.
-    fn lanes(sums: Self::Sums) -> [f32; 8];
+    fn splat_int(value: i32) -> Self::Ints;
+    fn bytes(bytes: &[u8; 4 * LANES]) -> Self::Bytes;
+    fn low_nibbles(bytes: Self::Bytes) -> Self::Bytes;
+    fn high_nibbles(bytes: Self::Bytes) -> Self::Bytes;
+    /// `low | mask & (plane moved so that its bit `from` becomes bit 4)`; `mask` is within bits 4
+    /// to 7, and no wider than what `plane` has from that bit on.
+    fn add_bits(low: Self::Bytes, plane: Self::Bytes, from: u32, mask: u8) -> Self::Bytes;
+    /// Adds to each lane the products of its four bytes, all below 64, with `x`.
+    fn dot_small(sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
+    /// Adds to each lane the products of its four bytes with `x`, which is never -128.
+    fn dot(sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
 
-    /// Widens eight half floats.
-    fn widen_f16(halves: &[f16; 8]) -> [f32; 8];
+    /// Sum of all lanes, halving: lane `i` with `i + 8`, then `i + 4`, and so on.
+    #[inline(always)]
+    fn sum(values: Self::Floats) -> f32 {
+        let mut lanes = [0.0; LANES];
+        Self::store(values, &mut lanes);
+        fold(lanes, |a, b| a + b)
+    }
+
+    /// Largest of all lanes.
+    #[inline(always)]
+    fn largest(values: Self::Floats) -> f32 {
+        let mut lanes = [0.0; LANES];
+        Self::store(values, &mut lanes);
+        fold(lanes, f32::max)
+    }
 }
 
+#[inline(always)]
+fn fold(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|l| join(lanes[l], lanes[l + 8]));
+    let four: [f32; 4] = std::array::from_fn(|l| join(eight[l], eight[l + 4]));
+    join(join(four[0], four[2]), join(four[1], four[3]))
+}
+
+/// `e^x` to within two units in the last place; 0 below -87.7, and no more than `e^88`.
+/// Source: range reduction and polynomial of Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp<I: Isa>(x: I::Floats) -> I::Floats {
+    const COEFFICIENTS: [f32; 6] =
+        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    let zero = I::splat(0.0);
+    let x = I::max(x, I::splat(-88.0)); // where the power of two below has become zero
+    let x = I::sub(zero, I::max(I::sub(zero, x), I::splat(-88.0)));
+    let n = I::round(I::mul(x, I::splat(std::f32::consts::LOG2_E)));
+    let whole = I::floats(n);
+    let r = I::fma(whole, I::splat(-0.693_359_4), x);
+    let r = I::fma(whole, I::splat(2.121_944_4e-4), r);
+    let mut sum = I::splat(COEFFICIENTS[0]);
+    for coefficient in &COEFFICIENTS[1..] {
+        sum = I::fma(sum, r, I::splat(*coefficient));
+    }
+    let fraction = I::add(I::fma(sum, I::mul(r, r), r), I::splat(1.0));
+    I::mul(fraction, I::power_of_two(n))
+}
+
+/// Plain Rust; what every other instruction set is tested against.
 pub(crate) struct Portable;
 
+#[inline(always)]
+fn each<T: Copy, U>(a: [T; LANES], f: impl Fn(T) -> U) -> [U; LANES] {
+    a.map(f)
+}
+
+#[inline(always)]
+fn pairs<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; LANES] {
+    std::array::from_fn(|lane| f(a[lane], b[lane]))
+}
+
 impl Isa for Portable {
-    type Sums = [f32; 8];
+    type Floats = [f32; LANES];
+    type Ints = [i32; LANES];
+    type Bytes = [u8; 4 * LANES];
 
     #[inline(always)]
-    fn zero() -> [f32; 8] {
-        [0.0; 8]
+    fn splat(value: f32) -> [f32; LANES] {
+        [value; LANES]
     }
 
     #[inline(always)]
-    fn add_products(
-        sums: [f32; 8],
-        q: &[u8; 32],
-        x: &[i8; 32],
-        zeros: &[i32; 8],
-        scale: [f32; 2],
-    ) -> [f32; 8] {
+    fn load(values: &[f32; LANES]) -> [f32; LANES] {
+        *values
+    }
+
+    #[inline(always)]
+    fn store(values: [f32; LANES], to: &mut [f32; LANES]) {
+        *to = values;
+    }
+
+    #[inline(always)]
+    fn add(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        pairs(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        pairs(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        pairs(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        pairs(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn max(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        pairs(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn fma(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn round(values: [f32; LANES]) -> [i32; LANES] {
+        each(values, |value| value.round_ties_even() as i32)
+    }
+
+    #[inline(always)]
+    fn floats(values: [i32; LANES]) -> [f32; LANES] {
+        each(values, |value| value as f32)
+    }
+
+    #[inline(always)]
+    fn power_of_two(n: [i32; LANES]) -> [f32; LANES] {
+        each(n, |n| f32::from_bits(((n + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn widen_f16(halves: &[u16; LANES]) -> [f32; LANES] {
+        each(*halves, |bits| half::f16::from_bits(bits).to_f32())
+    }
+
+    #[inline(always)]
+    fn widen_bf16(halves: &[u16; LANES]) -> [f32; LANES] {
+        each(*halves, |bits| f32::from_bits(u32::from(bits) << 16))
+    }
+
+    #[inline(always)]
+    fn widen_i8(bytes: &[i8; LANES]) -> [f32; LANES] {
+        each(*bytes, f32::from)
+    }
+
+    #[inline(always)]
+    fn narrow(values: [i32; LANES], to: &mut [i8; LANES]) {
+        *to = each(values, |value| value as i8);
+    }
+
+    #[inline(always)]
+    fn splat_int(value: i32) -> [i32; LANES] {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn bytes(bytes: &[u8; 4 * LANES]) -> [u8; 4 * LANES] {
+        *bytes
+    }
+
+    #[inline(always)]
+    fn low_nibbles(bytes: [u8; 4 * LANES]) -> [u8; 4 * LANES] {
+        bytes.map(|byte| byte & 15)
+    }
+
+    #[inline(always)]
+    fn high_nibbles(bytes: [u8; 4 * LANES]) -> [u8; 4 * LANES] {
+        bytes.map(|byte| byte >> 4)
+    }
+
+    #[inline(always)]
+    fn add_bits(
+        low: [u8; 4 * LANES],
+        plane: [u8; 4 * LANES],
+        from: u32,
+        mask: u8,
+    ) -> [u8; 4 * LANES] {
+        let moved = |byte: u8| if from < 4 { byte << (4 - from) } else { byte >> (from - 4) };
+        std::array::from_fn(|i| low[i] | mask & moved(plane[i]))
+    }
+
+    #[inline(always)]
+    fn dot_small(sums: [i32; LANES], bytes: [u8; 4 * LANES], x: [i8; 4]) -> [i32; LANES] {
+        Self::dot(sums, bytes, x)
+    }
+
+    #[inline(always)]
+    fn dot(sums: [i32; LANES], bytes: [u8; 4 * LANES], x: [i8; 4]) -> [i32; LANES] {
         std::array::from_fn(|lane| {
-            let products = (4 * lane..4 * lane + 4).map(|i| i32::from(q[i]) * i32::from(x[i]));
-            let whole = products.sum::<i32>() - zeros[lane];
-            (whole as f32).mul_add(scale[lane / 4], sums[lane])
+            let products = (0..4).map(|i| i32::from(bytes[4 * lane + i]) * i32::from(x[i]));
+            sums[lane] + products.sum::<i32>()
         })
-    }
-
-    #[inline(always)]
-    fn lanes(sums: [f32; 8]) -> [f32; 8] {
-        sums
-    }
-
-    #[inline(always)]
-    fn widen_f16(halves: &[f16; 8]) -> [f32; 8] {
-        halves.map(f16::to_f32)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) use super::x86::{Avx2, Avx512Vnni};
-
-/// Makes a safe function that runs a generic `#[inline(always)]` kernel compiled for this machine.
-macro_rules! dispatch {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$format:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident) => {
-        $(#[$meta])*
-        $vis fn $name $(<$format: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
-            use $crate::kernels::simd::{self, Level};
-
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2 $(<$format: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
-                $kernel::<$($format,)? simd::Avx2>($($arg),*)
-            }
-
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512vnni")]
-            fn avx512 $(<$format: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
-                $kernel::<$($format,)? simd::Avx512Vnni>($($arg),*)
-            }
-
-            match simd::level() {
-                Level::Portable => $kernel::<$($format,)? simd::Portable>($($arg),*),
-                // SAFETY: `level` has found each feature that the function enables.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => unsafe { avx2 $(::<$format>)? ($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512Vnni => unsafe { avx512 $(::<$format>)? ($($arg),*) },
-            }
-        }
-    };
-}
-pub(crate) use dispatch;
-
-dispatch! {
-    /// Dot product of two vectors of equal length.
-    pub(crate) fn dot(a: Lanes<'_>, b: &[f32]) -> f32 = dot_kernel
-}
-
-#[inline(always)]
-pub(super) fn dot_kernel<I: Isa>(a: Lanes<'_>, b: &[f32]) -> f32 {
-    match a {
-        Lanes::F32(a) => dot_widened(a, b, |eight| *eight, |one| one),
-        Lanes::F16(a) => dot_widened(a, b, I::widen_f16, f16::to_f32),
-        Lanes::Bf16(a) => dot_widened(a, b, |eight| eight.map(bf16::to_f32), bf16::to_f32),
-    }
-}
-
-/// Four accumulators of eight lanes hide the latency of the fused multiply-add.
-#[inline(always)]
-fn dot_widened<T: Copy>(
-    a: &[T],
-    b: &[f32],
-    widen: impl Fn(&[T; 8]) -> [f32; 8],
-    widen_one: impl Fn(T) -> f32,
-) -> f32 {
-    let (a_eights, a_rest) = a.as_chunks::<8>();
-    let (b_eights, b_rest) = b.as_chunks::<8>();
-    let mut sums = [[0.0f32; 8]; 4];
-    for (a, b) in a_eights.chunks(4).zip(b_eights.chunks(4)) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            let wide = widen(a);
-            for lane in 0..8 {
-                sum[lane] = wide[lane].mul_add(b[lane], sum[lane]);
-            }
-        }
-    }
-    let lanes = std::array::from_fn(|l| (sums[0][l] + sums[1][l]) + (sums[2][l] + sums[3][l]));
-    let rest = a_rest.iter().zip(b_rest).fold(0.0, |sum, (a, b)| widen_one(*a).mul_add(*b, sum));
-    sum_lanes(&lanes) + rest
-}
-
-/// Sums eight lanes in a fixed tree.
-#[inline(always)]
-pub(crate) fn sum_lanes(lanes: &[f32; 8]) -> f32 {
-    let four: [f32; 4] = std::array::from_fn(|l| lanes[l] + lanes[l + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
-/// `out += weight * values`, element by element.
-#[inline(always)]
-pub(super) fn accumulate_kernel<I: Isa>(out: &mut [f32], weight: f32, values: &[f16]) {
-    let (out_eights, out_rest) = out.as_chunks_mut::<8>();
-    let (eights, rest) = values.as_chunks::<8>();
-    for (out, eight) in out_eights.iter_mut().zip(eights) {
-        let wide = I::widen_f16(eight);
-        for lane in 0..8 {
-            out[lane] = weight.mul_add(wide[lane], out[lane]);
-        }
-    }
-    for (out, value) in out_rest.iter_mut().zip(rest) {
-        *out = weight.mul_add(value.to_f32(), *out);
     }
 }

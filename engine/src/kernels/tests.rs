@@ -1,16 +1,19 @@
-//! Kernels against plain arithmetic, and instruction sets against each other.
+//! Kernels against plain arithmetic in double precision, and instruction sets against each other.
 
-use candle_core::quantized::k_quants::GgmlType;
-use candle_core::quantized::{QTensor, k_quants};
+use candle_core::quantized::k_quants::{self, GgmlType};
+use candle_core::quantized::{QTensor, k_quants as k};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::quant::{self, Format, STEP, dequantize_row, quantize_row};
-use super::simd::{self, Isa, Lanes, Portable};
+use super::format::{self, Format, STEP, dequantize_row};
+use super::level::dispatch;
+use super::rounded::{Block, round_row};
+use super::simd::{Isa, LANES, Portable, exp};
+use super::{Level, tiles};
 
 /// Floats of very different sizes from a seed.
-fn floats(seed: u64, count: usize) -> Vec<f32> {
+pub(super) fn floats(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..count)
         .map(|_| {
@@ -20,6 +23,14 @@ fn floats(seed: u64, count: usize) -> Vec<f32> {
             ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 3.0
         })
         .collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn bits(rows: &[[f32; LANES]]) -> Vec<u32> {
+    rows.as_flattened().iter().map(|value| value.to_bits()).collect()
 }
 
 /// Blocks of a ggml type as candle quantises them, and candle's own widening.
@@ -33,77 +44,195 @@ fn candle_blocks<T: GgmlType + Clone>(values: &[f32]) -> (Vec<u8>, Vec<f32>) {
     (quantised.data().unwrap().into_owned(), wide)
 }
 
-fn check_format<F: Format, T: GgmlType + Clone>(seed: u64) {
-    let inner = 3 * 256;
-    let (bytes, expected) = candle_blocks::<T>(&floats(seed, inner));
-    let mut wide = vec![0.0; inner];
-    dequantize_row::<F>(&bytes, &mut wide);
-    for (ours, candle) in wide.iter().zip(&expected) {
-        assert!((ours - candle).abs() <= 1e-5 * candle.abs().max(0.1), "{:?}", T::DTYPE);
+fn pack<F: Format>(rows: &[Vec<u8>], steps: usize) -> Vec<u8> {
+    let mut tile = vec![0; tiles::tile_bytes::<F>(steps)];
+    tiles::pack_tile::<F>(&mut rows.iter().map(Vec::as_slice), steps, &mut tile);
+    tile
+}
+
+fn check_format<F: Format, T: GgmlType + Clone>(seed: u64, lanes: usize, rows: usize) {
+    let (inner, steps) = (3 * 256, 3 * 256 / STEP);
+    let weights: Vec<_> =
+        (0..lanes).map(|lane| candle_blocks::<T>(&floats(seed + lane as u64, inner))).collect();
+    for (bytes, candle) in &weights {
+        let mut wide = vec![0.0; inner];
+        dequantize_row::<F>(bytes, &mut wide);
+        for (ours, candle) in wide.iter().zip(candle) {
+            assert!((ours - candle).abs() <= 1e-5 * candle.abs().max(0.1), "{:?}", T::DTYPE);
+        }
     }
-    let x = floats(seed + 1, 7 * inner);
-    let mut blocks = Vec::new();
-    x.chunks_exact(inner).for_each(|row| quantize_row(row, &mut blocks));
-    let mut out = [0.0; 7];
-    quant::dot_rows::<F>(&bytes, &blocks, &mut out);
-    let mut portable = [0.0; 7];
-    quant::dot_rows_kernel::<F, Portable>(&bytes, &blocks, &mut portable);
-    assert_eq!(out.map(f32::to_bits), portable.map(f32::to_bits), "{:?}", T::DTYPE);
-    for (row, (x, out)) in x.chunks_exact(inner).zip(out).enumerate() {
-        let exact: f64 = wide.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-        let size: f64 = wide.iter().zip(x).map(|(w, x)| f64::from((w * x).abs())).sum();
-        assert!((f64::from(out) - exact).abs() < 0.01 * size, "{:?} {out} {exact}", T::DTYPE);
-        let mut alone = [0.0];
-        let steps = inner / STEP;
-        quant::dot_rows::<F>(&bytes, &blocks[row * steps..(row + 1) * steps], &mut alone);
-        assert_eq!(alone[0].to_bits(), out.to_bits(), "a row alone is the same to the bit");
+    let bytes: Vec<_> = weights.iter().map(|(bytes, _)| bytes.clone()).collect();
+    let tile = pack::<F>(&bytes, steps);
+    let x = floats(seed + 99, rows * inner);
+    let mut blocks = vec![Block::default(); rows * steps];
+    round_row(Level::best(), &x, &mut blocks);
+    let mut out = vec![[0.0; LANES]; rows];
+    tiles::multiply::<F>(Level::best(), &tile, steps, &blocks, &mut out);
+    for (row, (x, out)) in x.chunks_exact(inner).zip(&out).enumerate() {
+        for (lane, value) in out.iter().enumerate() {
+            let Some((_, wide)) = weights.get(lane) else {
+                assert_eq!(value.to_bits(), 0, "outputs beyond the matrix are zero");
+                continue;
+            };
+            let size: f64 = wide.iter().zip(x).map(|(w, x)| f64::from((w * x).abs())).sum();
+            let error = (f64::from(*value) - dot(wide, x)).abs();
+            assert!(error < 0.01 * size, "{:?} is off by {error} of {size}", T::DTYPE);
+        }
+        let mut alone = vec![[0.0; LANES]];
+        let x = &blocks[row * steps..(row + 1) * steps];
+        tiles::multiply::<F>(Level::best(), &tile, steps, x, &mut alone);
+        assert_eq!(bits(&alone), bits(std::slice::from_ref(out)), "alone it is the same");
+    }
+    for level in Level::available() {
+        let mut rounded = vec![Block::default(); rows * steps];
+        round_row(level, &x, &mut rounded);
+        let mut other = vec![[0.0; LANES]; rows];
+        tiles::multiply::<F>(level, &tile, steps, &rounded, &mut other);
+        assert_eq!(bits(&other), bits(&out), "{:?} on {level:?}", T::DTYPE);
     }
 }
 
 #[test]
-fn every_format_widens_as_candle_does_and_multiplies_exactly_enough() {
-    for seed in 0..4 {
-        check_format::<quant::Q4_0, k_quants::BlockQ4_0>(seed);
-        check_format::<quant::Q4_1, k_quants::BlockQ4_1>(seed);
-        check_format::<quant::Q5_0, k_quants::BlockQ5_0>(seed);
-        check_format::<quant::Q5_1, k_quants::BlockQ5_1>(seed);
-        check_format::<quant::Q8_0, k_quants::BlockQ8_0>(seed);
-        check_format::<quant::Q2K, k_quants::BlockQ2K>(seed);
-        check_format::<quant::Q3K, k_quants::BlockQ3K>(seed);
-        check_format::<quant::Q4K, k_quants::BlockQ4K>(seed);
-        check_format::<quant::Q5K, k_quants::BlockQ5K>(seed);
-        check_format::<quant::Q6K, k_quants::BlockQ6K>(seed);
+fn every_format_multiplies_exactly_enough_and_alike_on_every_instruction_set() {
+    for (seed, lanes, rows) in [(0, 16, 1), (100, 5, 7), (200, 16, 19)] {
+        check_format::<format::Q4_0, k::BlockQ4_0>(seed, lanes, rows);
+        check_format::<format::Q4_1, k::BlockQ4_1>(seed, lanes, rows);
+        check_format::<format::Q5_0, k::BlockQ5_0>(seed, lanes, rows);
+        check_format::<format::Q5_1, k::BlockQ5_1>(seed, lanes, rows);
+        check_format::<format::Q8_0, k::BlockQ8_0>(seed, lanes, rows);
+        check_format::<format::Q2K, k_quants::BlockQ2K>(seed, lanes, rows);
+        check_format::<format::Q3K, k_quants::BlockQ3K>(seed, lanes, rows);
+        check_format::<format::Q4K, k_quants::BlockQ4K>(seed, lanes, rows);
+        check_format::<format::Q5K, k_quants::BlockQ5K>(seed, lanes, rows);
+        check_format::<format::Q6K, k_quants::BlockQ6K>(seed, lanes, rows);
     }
 }
 
-fn plain_dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+/// Any bytes are weights: scales of any size, integers at their ends.
+fn check_bytes<F: Format>(seed: u64, fill: Option<u8>) {
+    let steps = 256 / STEP;
+    let mut state = seed | 1;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        fill.unwrap_or((state >> 56) as u8)
+    };
+    let width = steps / F::STEPS * F::BYTES;
+    let mut rows: Vec<Vec<u8>> = (0..LANES).map(|_| (0..width).map(|_| byte()).collect()).collect();
+    for row in &mut rows {
+        // A half float that is infinite is refused when a file is read by what it does to outputs.
+        for block in row.chunks_exact_mut(F::BYTES) {
+            if F::halves(block).iter().any(|half| half & 0x7c00 == 0x7c00) {
+                block.fill(0x11);
+            }
+        }
+    }
+    let tile = pack::<F>(&rows, steps);
+    let extremes = [1e30, -1e30, 1.0, 0.0];
+    let x: Vec<f32> = (0..256).map(|i| extremes[i * 7 % 4]).collect();
+    let mut blocks = vec![Block::default(); steps];
+    round_row(Level::best(), &x, &mut blocks);
+    let run = |level| {
+        let mut out = [[0.0; LANES]];
+        tiles::multiply::<F>(level, &tile, steps, &blocks, &mut out);
+        bits(&out)
+    };
+    for level in Level::available() {
+        assert_eq!(run(level), run(Level::best()), "{level:?}");
+    }
 }
 
 proptest! {
     #[test]
-    fn dots_of_any_length_and_type_are_right_and_equal_on_every_instruction_set(
-        seed in 0u64..1000, length in 0usize..200,
-    ) {
-        let (a, b) = (floats(seed, length), floats(seed + 7, length));
-        let halves: Vec<f16> = a.iter().copied().map(f16::from_f32).collect();
-        let brains: Vec<bf16> = a.iter().copied().map(bf16::from_f32).collect();
-        for lanes in [Lanes::F32(&a), Lanes::F16(&halves), Lanes::Bf16(&brains)] {
-            let wide: Vec<f32> = match lanes {
-                Lanes::F32(values) => values.to_vec(),
-                Lanes::F16(values) => values.iter().map(|v| v.to_f32()).collect(),
-                Lanes::Bf16(values) => values.iter().map(|v| v.to_f32()).collect(),
-            };
-            let dot = simd::dot(lanes, &b);
-            let expected = plain_dot(&wide, &b);
-            prop_assert!((f64::from(dot) - expected).abs() < 1e-3, "{} {}", dot, expected);
-            prop_assert_eq!(dot.to_bits(), simd::dot_kernel::<Portable>(lanes, &b).to_bits());
-        }
+    fn any_bytes_give_the_same_on_every_instruction_set(seed: u64, fill in 0usize..4) {
+        let fill = [None, None, Some(0xff), Some(0x7b)][fill];
+        check_bytes::<format::Q4_0>(seed, fill);
+        check_bytes::<format::Q4_1>(seed, fill);
+        check_bytes::<format::Q5_0>(seed, fill);
+        check_bytes::<format::Q5_1>(seed, fill);
+        check_bytes::<format::Q8_0>(seed, fill);
+        check_bytes::<format::Q2K>(seed, fill);
+        check_bytes::<format::Q3K>(seed, fill);
+        check_bytes::<format::Q4K>(seed, fill);
+        check_bytes::<format::Q5K>(seed, fill);
+        check_bytes::<format::Q6K>(seed, fill);
     }
 }
 
-#[test]
-fn extreme_integers_do_not_overflow() {
-    let sums = Portable::add_products([0.0; 8], &[255; 32], &[-128; 32], &[0; 8], [1.0; 2]);
-    assert_eq!(sums.map(f32::to_bits), [(-130_560.0f32).to_bits(); 8]);
+/// All lanes of one operation, as bits.
+fn operations_kernel<I: Isa>(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64]) -> Vec<u32> {
+    let (x, y) = (I::load(a), I::load(b));
+    let halves = a.map(|value| f16::from_f32(value).to_bits());
+    let brains = a.map(|value| bf16::from_f32(value).to_bits());
+    let signed: [i8; LANES] = std::array::from_fn(|i| bytes[i].cast_signed());
+    let floats = [
+        I::add(x, y),
+        I::sub(x, y),
+        I::mul(x, y),
+        I::div(x, y),
+        I::max(x, y),
+        I::fma(x, y, x),
+        I::floats(I::round(x)),
+        I::widen_f16(&halves),
+        I::widen_bf16(&brains),
+        I::widen_i8(&signed),
+        exp::<I>(I::mul(x, I::splat(40.0))),
+        I::splat(I::sum(x)),
+        I::splat(I::largest(x)),
+    ];
+    let packed = I::bytes(bytes);
+    let quad = [127, -127, 3, -1];
+    let small = I::low_nibbles(packed);
+    let mut ints = vec![
+        I::dot(I::splat_int(-5), packed, quad),
+        I::dot_small(I::splat_int(7), small, quad),
+        I::dot_small(I::splat_int(0), I::high_nibbles(packed), quad),
+    ];
+    for from in 0..8 {
+        ints.push(I::dot_small(I::splat_int(0), I::add_bits(small, packed, from, 0x10), quad));
+    }
+    for from in [0, 2, 4, 6] {
+        ints.push(I::dot_small(I::splat_int(0), I::add_bits(small, packed, from, 0x30), quad));
+    }
+    let mut narrow = [0i8; LANES];
+    I::narrow(I::round(I::mul(x, I::splat(40.0))), &mut narrow);
+    let ints = ints.into_iter().map(I::floats);
+    let mut all: Vec<u32> = narrow.iter().map(|byte| u32::from(byte.cast_unsigned())).collect();
+    for values in floats.into_iter().chain(ints) {
+        let mut lanes = [0.0; LANES];
+        I::store(values, &mut lanes);
+        all.extend(lanes.map(f32::to_bits));
+    }
+    all
+}
+
+dispatch! {
+    fn operations(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64]) -> Vec<u32> =
+        operations_kernel
+}
+
+proptest! {
+    #[test]
+    fn every_operation_is_the_same_on_every_instruction_set(
+        a in prop::array::uniform16(-3.0f32..3.0),
+        b in prop::array::uniform16(0.1f32..3.0),
+        bytes in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        let bytes: [u8; 64] = bytes.try_into().unwrap();
+        let plain = operations_kernel::<Portable>(&a, &b, &bytes);
+        for level in Level::available() {
+            prop_assert_eq!(&operations(level, &a, &b, &bytes), &plain, "{:?}", level);
+        }
+    }
+
+    #[test]
+    fn exp_is_right_to_seven_digits_and_zero_far_below(x in -87.0f32..88.0) {
+        let mut lanes = [0.0; LANES];
+        Portable::store(exp::<Portable>([x; LANES]), &mut lanes);
+        let expected = f64::from(x).exp();
+        prop_assert!((f64::from(lanes[0]) / expected - 1.0).abs() < 2.5e-7, "{} {}", x, lanes[0]);
+        for x in [f32::NEG_INFINITY, -1e9, -88.5] {
+            Portable::store(exp::<Portable>([x; LANES]), &mut lanes);
+            prop_assert_eq!(lanes[0].to_bits(), 0);
+        }
+    }
 }

@@ -58,6 +58,31 @@ impl SharedBytes {
         Some(Self { source: Arc::clone(&self.source), range })
     }
 
+    /// Gives memory of the given bytes back to the system where that is possible; they can still
+    /// be read, from the file again.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Source::Mapped(map) = &*self.source {
+            const PAGE: usize = 4096;
+            let start = (self.range.start + range.start).next_multiple_of(PAGE);
+            let end = (self.range.start + range.end.min(self.len())) / PAGE * PAGE;
+            if start < end {
+                // SAFETY: a private mapping of a file that is never written through: its pages
+                // come back with the file's bytes when they are read again.
+                let released = unsafe {
+                    map.unchecked_advise_range(
+                        memmap2::UncheckedAdvice::DontNeed,
+                        start,
+                        end - start,
+                    )
+                };
+                if let Err(error) = released {
+                    tracing::debug!(%error, "memory of a weight file stays in use");
+                }
+            }
+        }
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.range.len()

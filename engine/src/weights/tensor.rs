@@ -35,16 +35,6 @@ impl TensorRef {
         &self.bytes
     }
 
-    /// A copy of a matrix whose row `i` is row `order(i)` of this one.
-    #[must_use]
-    pub fn permute_rows(&self, order: impl Fn(usize) -> usize) -> Self {
-        let rows = self.shape.first().copied().unwrap_or(1).max(1);
-        let width = self.bytes().len() / rows;
-        let row = |row: usize| &self.bytes()[row * width..(row + 1) * width];
-        let bytes: Vec<u8> = (0..rows).flat_map(|index| row(order(index))).copied().collect();
-        Self { dtype: self.dtype, shape: self.shape.clone(), bytes: SharedBytes::from(bytes) }
-    }
-
     /// How many elements the shape has.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

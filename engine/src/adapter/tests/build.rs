@@ -88,6 +88,13 @@ impl Tensors {
         *tensor = (dtype, tensor.1.clone(), vec![0; length]);
     }
 
+    /// Stores a tensor in another type, each element as `one`.
+    pub(super) fn recode<const N: usize>(&mut self, name: &str, dtype: Dtype, one: [u8; N]) {
+        self.retype(name, dtype, N);
+        let tensor = self.0.get_mut(name).expect("the test changes a tensor that is there");
+        tensor.2 = one.repeat(tensor.2.len() / N);
+    }
+
     /// Fills all tensors whose names hold `part`.
     pub(super) fn fill(&mut self, part: &str, value: f32) {
         for (name, (_, _, bytes)) in &mut self.0 {

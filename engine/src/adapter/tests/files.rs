@@ -3,7 +3,7 @@ use safetensors::Dtype;
 use serde_json::json;
 
 use super::build::{HEAD, LIMITS, Q0_A, Q0_B, Tensors, config, generation, load, load_within};
-use crate::adapter::{AdapterError, AdapterLimits};
+use crate::adapter::{Adapter, AdapterError, AdapterLimits};
 use crate::backbone::Projection;
 
 /// A file with this header, followed by `data`.
@@ -18,10 +18,9 @@ fn a_whole_adapter_is_bound_to_its_projections() {
     assert_eq!((adapter.rank_max, adapter.layers.len()), (4, 2));
     let per_layer = (4 * 8 + 8 * 4) + (4 * 8 + 4 * 4);
     assert_eq!(adapter.parameters, 2 * per_layer);
-    assert!(adapter.resident_bytes >= adapter.parameters * 4);
+    assert!(adapter.resident_bytes >= adapter.parameters);
     let pair = adapter.layers[1][Projection::V as usize].as_ref().unwrap();
-    assert_eq!((pair.a.rows(), pair.a.cols()), (4, 8));
-    assert_eq!((pair.b.rows(), pair.b.cols()), (4, 4));
+    assert_eq!((pair.weights.rank(), pair.weights.parameters()), (4, 4 * 8 + 4 * 4));
     assert_eq!(pair.scale.to_bits(), 2.0_f32.to_bits());
     assert!(adapter.layers[1][Projection::K as usize].is_none() && adapter.head.is_none());
 }
@@ -52,20 +51,25 @@ fn a_saved_head_is_loaded_under_both_of_its_names() {
         tensors.put(name, &[10, 8], 1.0);
         tensors.fill("lora_B", 0.0);
         let adapter = load(&config, tensors.to_file()).expect("a head alone has an effect");
-        assert_eq!((adapter.head.map(|head| head.rows()), adapter.sites), (Some(10), 5));
+        assert_eq!((adapter.head.map(|head| head.d_out()), adapter.sites), (Some(10), 5));
     }
     let missing = load(&config, Tensors::whole().to_file()).unwrap_err();
     assert!(matches!(missing, AdapterError::MissingTensor { name } if name == HEAD));
 }
 
 #[test]
-fn half_precision_is_kept_as_it_is_stored() {
+fn half_precision_is_widened_before_it_is_packed() {
     let mut tensors = Tensors::whole();
-    tensors.retype(Q0_A, Dtype::F16, 2);
-    tensors.retype(Q0_B, Dtype::BF16, 2);
-    let adapter = load(&config(&[]), tensors.to_file()).unwrap();
-    let pair = adapter.layers[0][Projection::Q as usize].as_ref().unwrap();
-    assert_eq!((pair.a.bytes(), pair.b.bytes()), (4 * 8 * 2, 8 * 4 * 2));
+    tensors.recode(Q0_A, Dtype::F16, half::f16::ONE.to_le_bytes());
+    tensors.recode(Q0_B, Dtype::BF16, half::bf16::ONE.to_le_bytes());
+    let halves = load(&config(&[]), tensors.to_file()).unwrap();
+    tensors.recode(Q0_A, Dtype::F32, 1.0_f32.to_le_bytes());
+    tensors.recode(Q0_B, Dtype::F32, 1.0_f32.to_le_bytes());
+    let floats = load(&config(&[]), tensors.to_file()).unwrap();
+    let of = |adapter: &Adapter| {
+        adapter.layers[0][Projection::Q as usize].as_ref().unwrap().weights.clone()
+    };
+    assert_eq!(of(&halves), of(&floats));
 }
 
 #[test]
