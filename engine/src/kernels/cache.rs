@@ -13,7 +13,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use super::Team;
 use super::level::{Level, dispatch};
 use super::parts::Parts;
-use super::simd::{Isa, LANES, exp};
+use super::simd::{Isa, LANES, exp, unrolled};
 
 /// Tokens per page of the KV cache.
 pub(crate) const PAGE_TOKENS: usize = LANES;
@@ -282,9 +282,7 @@ fn score<I: Isa, const Q: usize>(
         let mut sums = [I::splat(0.0); Q];
         for (dimension, keys) in keys.iter().enumerate().take(head.cache.head_dim) {
             let keys = I::widen_f16(keys);
-            for i in 0..Q {
-                sums[i] = I::fma(I::splat(q[i][dimension]), keys, sums[i]);
-            }
+            unrolled!(Q, |i| sums[i] = I::fma(I::splat(q[i][dimension]), keys, sums[i]));
         }
         for (i, sum) in sums.into_iter().enumerate() {
             let to = &mut scores[i * width + page * PAGE_TOKENS..];
@@ -349,13 +347,12 @@ fn mix_vectors<I: Isa, const Q: usize, const V: usize>(
         let weights: [&[f32; LANES]; Q] = std::array::from_fn(|i| &weights[i][page]);
         for (token, values) in values.chunks_exact(vectors).enumerate().take(PAGE_TOKENS) {
             let values = &values[first..first + V];
-            let values: [I::Floats; V] = std::array::from_fn(|v| I::widen_f16(&values[v]));
-            for i in 0..Q {
+            let mut wide = [I::splat(0.0); V];
+            unrolled!(V, |v| wide[v] = I::widen_f16(&values[v]));
+            unrolled!(Q, |i| {
                 let weight = I::splat(weights[i][token]);
-                for v in 0..V {
-                    sums[i][v] = I::fma(weight, values[v], sums[i][v]);
-                }
-            }
+                unrolled!(V, |v| sums[i][v] = I::fma(weight, wide[v], sums[i][v]));
+            });
         }
     }
     for (query, sums) in queries.iter_mut().zip(sums) {

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use super::level::{Level, dispatch};
 use super::linear::{Linear, Rows};
 use super::packed::Packed;
-use super::simd::{Isa, LANES};
+use super::simd::{Isa, LANES, unrolled};
 
 /// A type of plain floats, stored little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,11 +149,9 @@ dispatch! {
 #[inline(always)]
 fn multiply_kernel<I: Isa>(element: Element, tile: &[u8], x: Rows<'_>, out: &mut [[f32; LANES]]) {
     match element {
-        Element::F32 => rows_kernel::<I, 64>(tile, x, out, |bytes| {
-            I::load(&bytes.as_chunks().0.first_chunk().expect("64 bytes").map(f32::from_le_bytes))
-        }),
-        Element::F16 => rows_kernel::<I, 32>(tile, x, out, |bytes| I::widen_f16(&words(bytes))),
-        Element::Bf16 => rows_kernel::<I, 32>(tile, x, out, |bytes| I::widen_bf16(&words(bytes))),
+        Element::F32 => rows_kernel::<I, 64>(tile, x, out, I::read_f32),
+        Element::F16 => rows_kernel::<I, 32>(tile, x, out, I::read_f16),
+        Element::Bf16 => rows_kernel::<I, 32>(tile, x, out, I::read_bf16),
     }
 }
 
@@ -176,9 +174,9 @@ fn rows_kernel<I: Isa, const BYTES: usize>(
                 let mut sums = [I::splat(0.0); $rows];
                 for (column, weights) in columns.iter().enumerate() {
                     let weights = widen(weights);
-                    for (sum, row) in sums.iter_mut().zip(rows) {
-                        *sum = I::fma(weights, I::splat(row[column]), *sum);
-                    }
+                    unrolled!($rows, |row| {
+                        sums[row] = I::fma(weights, I::splat(rows[row][column]), sums[row]);
+                    });
                 }
                 for (out, sum) in group.iter_mut().zip(sums) {
                     I::store(sum, out);
@@ -188,10 +186,4 @@ fn rows_kernel<I: Isa, const BYTES: usize>(
         )*};
     }
     groups!(8 4 2 1);
-}
-
-/// Sixteen little-endian words.
-#[inline(always)]
-pub(super) fn words(bytes: &[u8; 2 * LANES]) -> [u16; LANES] {
-    std::array::from_fn(|lane| u16::from_le_bytes([bytes[2 * lane], bytes[2 * lane + 1]]))
 }

@@ -57,20 +57,25 @@ dispatch! {
 #[inline(always)]
 fn round_kernel<I: Isa>(row: &[f32], out: &mut [Block]) {
     for (values, block) in row.as_chunks::<STEP>().0.iter().zip(out) {
-        let largest = values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let [low, high] = values.as_chunks::<LANES>().0 else {
+            unreachable!("a step is two vectors")
+        };
+        let halves = [I::load(low), I::load(high)];
+        let magnitude = |x| I::max(x, I::sub(I::splat(0.0), x));
+        let largest = I::largest(I::max(magnitude(halves[0]), magnitude(halves[1])));
         let scale = largest / 127.0;
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        let mut sums = [0i32; 3];
-        for (half, values) in values.as_chunks::<LANES>().0.iter().enumerate() {
+        let mut sums = [0.0f32; 3];
+        for (half, values) in halves.into_iter().enumerate() {
+            let whole = I::round(I::mul(values, I::splat(inverse)));
             let mut q = [0i8; LANES];
-            let scaled = I::mul(I::load(values), I::splat(inverse));
-            I::narrow(I::round(scaled), &mut q);
+            I::narrow(whole, &mut q);
             block.q[4 * half..4 * half + 4].copy_from_slice(q.as_chunks::<4>().0);
-            sums[half] = q.iter().map(|&q| i32::from(q)).sum();
+            sums[half] = I::sum(I::floats(whole)); // exact: far below 2^24
         }
         sums[2] = sums[0] + sums[1];
         block.scale = scale;
-        block.sums = sums;
-        block.scaled_sums = sums.map(|sum| scale * sum as f32);
+        block.sums = sums.map(|sum| sum as i32);
+        block.scaled_sums = sums.map(|sum| scale * sum);
     }
 }

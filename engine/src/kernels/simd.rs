@@ -33,8 +33,12 @@ pub(crate) trait Isa {
     fn power_of_two(n: Self::Ints) -> Self::Floats;
 
     fn widen_f16(halves: &[u16; LANES]) -> Self::Floats;
-    fn widen_bf16(halves: &[u16; LANES]) -> Self::Floats;
-    fn widen_i8(bytes: &[i8; LANES]) -> Self::Floats;
+    /// Signed bytes.
+    fn widen_i8(bytes: &[u8; LANES]) -> Self::Floats;
+    /// Little-endian floats, half floats and bfloat16, as files have them.
+    fn read_f32(bytes: &[u8; 4 * LANES]) -> Self::Floats;
+    fn read_f16(bytes: &[u8; 2 * LANES]) -> Self::Floats;
+    fn read_bf16(bytes: &[u8; 2 * LANES]) -> Self::Floats;
     /// The low eight bits of each lane.
     fn narrow(values: Self::Ints, to: &mut [i8; LANES]);
 
@@ -49,6 +53,12 @@ pub(crate) trait Isa {
     fn dot_small(sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
     /// Adds to each lane the products of its four bytes with `x`, which is never -128.
     fn dot(sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
+
+    /// Asks for the cache line at `address`, which may be anywhere.
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        let _ = address;
+    }
 
     /// Sum of all lanes, halving: lane `i` with `i + 8`, then `i + 4`, and so on.
     #[inline(always)]
@@ -66,6 +76,21 @@ pub(crate) trait Isa {
         fold(lanes, f32::max)
     }
 }
+
+/// Runs `$body` for each index below `$count`, a constant up to 8, as straight code: values in
+/// arrays that only constants index stay in registers.
+macro_rules! unrolled {
+    ($count:expr, |$index:ident| $body:expr) => {
+        unrolled!(@each $count, |$index| $body, 0 1 2 3 4 5 6 7)
+    };
+    (@each $count:expr, |$index:ident| $body:expr, $($value:literal)*) => {$(
+        if $value < $count {
+            let $index = $value;
+            $body;
+        }
+    )*};
+}
+pub(crate) use unrolled;
 
 #[inline(always)]
 fn fold(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
@@ -179,13 +204,26 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
-    fn widen_bf16(halves: &[u16; LANES]) -> [f32; LANES] {
-        each(*halves, |bits| f32::from_bits(u32::from(bits) << 16))
+    fn widen_i8(bytes: &[u8; LANES]) -> [f32; LANES] {
+        each(*bytes, |byte| f32::from(byte.cast_signed()))
     }
 
     #[inline(always)]
-    fn widen_i8(bytes: &[i8; LANES]) -> [f32; LANES] {
-        each(*bytes, f32::from)
+    fn read_f32(bytes: &[u8; 4 * LANES]) -> [f32; LANES] {
+        let bytes = bytes.as_chunks::<4>().0;
+        std::array::from_fn(|lane| f32::from_le_bytes(bytes[lane]))
+    }
+
+    #[inline(always)]
+    fn read_f16(bytes: &[u8; 2 * LANES]) -> [f32; LANES] {
+        let bytes = bytes.as_chunks::<2>().0;
+        std::array::from_fn(|lane| half::f16::from_le_bytes(bytes[lane]).to_f32())
+    }
+
+    #[inline(always)]
+    fn read_bf16(bytes: &[u8; 2 * LANES]) -> [f32; LANES] {
+        let bytes = bytes.as_chunks::<2>().0;
+        std::array::from_fn(|lane| half::bf16::from_le_bytes(bytes[lane]).to_f32())
     }
 
     #[inline(always)]

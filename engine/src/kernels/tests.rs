@@ -3,7 +3,7 @@
 use candle_core::quantized::k_quants::{self, GgmlType};
 use candle_core::quantized::{QTensor, k_quants as k};
 use candle_core::{Device, Tensor};
-use half::{bf16, f16};
+use half::f16;
 use proptest::prelude::*;
 
 use super::format::{self, Format, STEP, dequantize_row};
@@ -162,8 +162,9 @@ proptest! {
 fn operations_kernel<I: Isa>(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64]) -> Vec<u32> {
     let (x, y) = (I::load(a), I::load(b));
     let halves = a.map(|value| f16::from_f32(value).to_bits());
-    let brains = a.map(|value| bf16::from_f32(value).to_bits());
-    let signed: [i8; LANES] = std::array::from_fn(|i| bytes[i].cast_signed());
+    let signed = bytes.first_chunk().unwrap();
+    let quiet = bytes.map(|byte| byte & 0x77); // neither infinite nor NaN as any kind of float
+    let quiet_halves = quiet.first_chunk().unwrap();
     let floats = [
         I::add(x, y),
         I::sub(x, y),
@@ -173,8 +174,10 @@ fn operations_kernel<I: Isa>(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64
         I::fma(x, y, x),
         I::floats(I::round(x)),
         I::widen_f16(&halves),
-        I::widen_bf16(&brains),
-        I::widen_i8(&signed),
+        I::widen_i8(signed),
+        I::read_f32(&quiet),
+        I::read_f16(quiet_halves),
+        I::read_bf16(quiet_halves),
         exp::<I>(I::mul(x, I::splat(40.0))),
         I::splat(I::sum(x)),
         I::splat(I::largest(x)),

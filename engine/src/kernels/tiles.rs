@@ -4,16 +4,19 @@
 //! columns of all sixteen rows in each 64 bytes, then the scales of all steps. Every output is summed step by
 //! step in one order, whatever the instruction set and however many rows of input there are.
 
-use super::dense::words;
 use super::format::{Format, STEP};
 use super::level::dispatch;
 use super::rounded::Block;
-use super::simd::{Isa, LANES};
+use super::simd::{Isa, LANES, unrolled};
 
 /// Bytes of four columns of a tile.
 const LINE: usize = 4 * LANES;
 /// Lines of one step when an integer takes a byte.
 const LINES: usize = STEP / 4;
+
+/// How far ahead weights are asked for, into the next tile at a tile's end: several rows of input
+/// take so long for a step that the processor does not look far enough by itself.
+const AHEAD: usize = 3072;
 
 /// Where things are in a tile of a format.
 struct Layout<F>(std::marker::PhantomData<F>);
@@ -117,14 +120,15 @@ fn multiply_kernel<F: Format, I: Isa>(
     x: &[Block],
     out: &mut [[f32; LANES]],
 ) {
-    let mut x = x.chunks_exact(steps);
-    let mut at = 0;
+    assert_eq!(tile.len(), tile_bytes::<F>(steps), "a whole tile");
+    assert_eq!(x.len(), out.len() * steps, "a row of input for each row of output");
+    let mut row = 0;
     macro_rules! groups {
         ($($rows:literal)*) => {$(
-            while let Some(group) = out[at..].first_chunk_mut::<$rows>() {
-                let rows = std::array::from_fn(|_| x.next().expect("a row of input per output"));
-                group_kernel::<F, I, $rows>(tile, steps, rows, group);
-                at += $rows;
+            while let Some(group) = out[row..].first_chunk_mut::<$rows>() {
+                // SAFETY: the sizes are right, as asserted.
+                unsafe { group_kernel::<F, I, $rows>(tile, steps, &x[row * steps..], group) };
+                row += $rows;
             }
         )*};
     }
@@ -132,92 +136,100 @@ fn multiply_kernel<F: Format, I: Isa>(
 }
 
 /// `R` rows share each unpacking of the weights.
+///
+/// # Safety
+/// `tile` is a whole tile of `steps`, and `x` holds `R * steps` blocks.
 #[inline(always)]
-fn group_kernel<F: Format, I: Isa, const R: usize>(
+unsafe fn group_kernel<F: Format, I: Isa, const R: usize>(
     tile: &[u8],
     steps: usize,
-    x: [&[Block]; R],
+    x: &[Block],
     out: &mut [[f32; LANES]; R],
 ) {
-    let (lines, scales) = tile.split_at(steps * Layout::<F>::LINES * LINE);
-    let lines = lines.as_chunks::<LINE>().0;
-    let x = x.map(|row| &row[..steps]);
+    let all_scales = steps * Layout::<F>::LINES * LINE;
     let mut sums = [I::splat(0.0); R];
-    for (block, scales) in scales.chunks_exact(Layout::<F>::BLOCK_SCALES).enumerate() {
-        let halves = |at: usize| {
-            let bytes = scales[2 * at..].first_chunk().expect("half floats of sixteen rows");
-            I::widen_f16(&words(bytes))
+    for at in 0..steps {
+        let lines = at * Layout::<F>::LINES * LINE;
+        let halves = all_scales + at / F::STEPS * Layout::<F>::BLOCK_SCALES;
+        let integers = halves + 2 * Layout::<F>::HALVES + at % F::STEPS * Layout::<F>::INTEGERS;
+        unrolled!(Layout::<F>::LINES, |line| {
+            I::prefetch(tile.as_ptr().wrapping_add(lines + AHEAD + line * LINE));
+        });
+        // SAFETY: all of these lie in a tile of `steps`, by the layout.
+        let (q, d, m) = unsafe {
+            let d = I::read_f16(part(tile, halves));
+            let m = if F::AFFINE { I::read_f16(part(tile, halves + 2 * LANES)) } else { d };
+            (unpack::<F, I>(tile, lines), d, m)
         };
-        let d = halves(0);
-        let m = if F::AFFINE { halves(LANES) } else { d };
-        let integers = &scales[2 * Layout::<F>::HALVES..];
-        for step in 0..F::STEPS {
-            let at = block * F::STEPS + step;
-            let lines = &lines[at * Layout::<F>::LINES..][..Layout::<F>::LINES];
-            let integers = &integers[step * Layout::<F>::INTEGERS..];
-            let q = unpack::<F, I>(lines);
-            for sub in 0..F::SUBS {
-                let (scale, offset) = scales_of::<F, I>(d, m, integers, sub);
-                for row in 0..R {
-                    let x = &x[row][at];
-                    let mut dot = match F::ZERO {
-                        0 => I::splat_int(0),
-                        zero => I::splat_int(-zero * x.sum(sub, F::SUBS)),
-                    };
-                    for line in sub * LINES / F::SUBS..(sub + 1) * LINES / F::SUBS {
-                        dot = match F::BITS {
-                            8 => I::dot(dot, q[line], x.quad(line)),
-                            _ => I::dot_small(dot, q[line], x.quad(line)),
-                        };
-                    }
-                    let scale = I::mul(scale, I::splat(x.scale()));
-                    sums[row] = I::fma(I::floats(dot), scale, sums[row]);
-                    if F::AFFINE {
-                        let sum = I::splat(x.scaled_sum(sub, F::SUBS));
-                        sums[row] = I::fma(offset, sum, sums[row]);
-                    }
+        unrolled!(F::SUBS, |sub| {
+            let (mut scale, mut offset) = (d, m);
+            if F::INTEGER_SCALES {
+                // SAFETY: as above.
+                let integer = |index: usize| unsafe { part(tile, integers + index * LANES) };
+                scale = I::mul(d, I::widen_i8(integer(sub)));
+                if F::AFFINE {
+                    offset = I::mul(m, I::widen_i8(integer(F::SUBS + sub)));
                 }
             }
-        }
+            unrolled!(R, |row| {
+                // SAFETY: `x` has `R` rows of `steps`.
+                let x = unsafe { x.get_unchecked(row * steps + at) };
+                let mut dot = match F::ZERO {
+                    0 => I::splat_int(0),
+                    zero => I::splat_int(-zero * x.sum(sub, F::SUBS)),
+                };
+                unrolled!(LINES / F::SUBS, |index| {
+                    let line = sub * (LINES / F::SUBS) + index;
+                    dot = match F::BITS {
+                        8 => I::dot(dot, q[line], x.quad(line)),
+                        _ => I::dot_small(dot, q[line], x.quad(line)),
+                    };
+                });
+                let scale = I::mul(scale, I::splat(x.scale()));
+                sums[row] = I::fma(I::floats(dot), scale, sums[row]);
+                if F::AFFINE {
+                    let sum = I::splat(x.scaled_sum(sub, F::SUBS));
+                    sums[row] = I::fma(offset, sum, sums[row]);
+                }
+            });
+        });
     }
-    for (out, sum) in out.iter_mut().zip(sums) {
-        I::store(sum, out);
-    }
+    unrolled!(R, |row| I::store(sums[row], &mut out[row]));
 }
 
-/// Scale and offset of the sixteen rows in one part of a step.
+/// `N` bytes of a tile.
+///
+/// # Safety
+/// They are inside the tile.
 #[inline(always)]
-fn scales_of<F: Format, I: Isa>(
-    d: I::Floats,
-    m: I::Floats,
-    integers: &[u8],
-    sub: usize,
-) -> (I::Floats, I::Floats) {
-    if !F::INTEGER_SCALES {
-        return (d, m);
-    }
-    let integer = |at: usize| {
-        let bytes: &[u8; LANES] = integers[at * LANES..].first_chunk().expect("scales of a step");
-        I::widen_i8(&bytes.map(u8::cast_signed))
-    };
-    let scale = I::mul(d, integer(sub));
-    let offset = if F::AFFINE { I::mul(m, integer(F::SUBS + sub)) } else { scale };
-    (scale, offset)
+unsafe fn part<const N: usize>(tile: &[u8], at: usize) -> &[u8; N] {
+    debug_assert!(at + N <= tile.len(), "a part inside the tile");
+    // SAFETY: the caller's; bytes need no alignment.
+    unsafe { &*tile.as_ptr().add(at).cast() }
 }
 
-/// The 32 integers of sixteen rows.
+/// The 32 integers of sixteen rows, whose lines begin at `at`. Straight code: what
+/// `array::from_fn` would call is compiled without the instruction set.
+///
+/// # Safety
+/// The lines are inside the tile.
 #[inline(always)]
-fn unpack<F: Format, I: Isa>(lines: &[[u8; LINE]]) -> [I::Bytes; LINES] {
-    if F::BITS == 8 {
-        return std::array::from_fn(|line| I::bytes(&lines[line]));
-    }
-    std::array::from_fn(|line| {
-        let pair = I::bytes(&lines[line % 4]);
-        let low = if line < 4 { I::low_nibbles(pair) } else { I::high_nibbles(pair) };
-        match F::BITS {
-            5 => I::add_bits(low, I::bytes(&lines[4]), line as u32, 0x10),
-            6 => I::add_bits(low, I::bytes(&lines[4 + line / 4]), line as u32 % 4 * 2, 0x30),
-            _ => low,
-        }
-    })
+unsafe fn unpack<F: Format, I: Isa>(tile: &[u8], at: usize) -> [I::Bytes; LINES] {
+    // SAFETY: the caller's.
+    let line = |index: usize| I::bytes(unsafe { part(tile, at + index * LINE) });
+    let mut q = [line(0); LINES];
+    unrolled!(LINES, |index| {
+        q[index] = if F::BITS == 8 {
+            line(index)
+        } else {
+            let pair = line(index % 4);
+            let low = if index < 4 { I::low_nibbles(pair) } else { I::high_nibbles(pair) };
+            match F::BITS {
+                5 => I::add_bits(low, line(4), index as u32, 0x10),
+                6 => I::add_bits(low, line(4 + index / 4), index as u32 % 4 * 2, 0x30),
+                _ => low,
+            }
+        };
+    });
+    q
 }

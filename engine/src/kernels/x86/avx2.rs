@@ -115,16 +115,32 @@ macro_rules! isa {
             }
 
             #[inline(always)]
-            fn widen_bf16(halves: &[u16; LANES]) -> Two<__m256> {
+            fn read_f32(bytes: &[u8; 4 * LANES]) -> Two<__m256> {
                 // SAFETY: see the header of `x86`.
-                each([0, 8], |at| unsafe {
-                    let halves = _mm_loadu_si128(halves[at..].as_ptr().cast());
+                each([0, 32], |at| unsafe {
+                    _mm256_castsi256_ps(_mm256_loadu_si256(bytes[at..].as_ptr().cast()))
+                })
+            }
+
+            #[inline(always)]
+            fn read_f16(bytes: &[u8; 2 * LANES]) -> Two<__m256> {
+                // SAFETY: see the header of `x86`.
+                each([0, 16], |at| unsafe {
+                    _mm256_cvtph_ps(_mm_loadu_si128(bytes[at..].as_ptr().cast()))
+                })
+            }
+
+            #[inline(always)]
+            fn read_bf16(bytes: &[u8; 2 * LANES]) -> Two<__m256> {
+                // SAFETY: see the header of `x86`.
+                each([0, 16], |at| unsafe {
+                    let halves = _mm_loadu_si128(bytes[at..].as_ptr().cast());
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
                 })
             }
 
             #[inline(always)]
-            fn widen_i8(bytes: &[i8; LANES]) -> Two<__m256> {
+            fn widen_i8(bytes: &[u8; LANES]) -> Two<__m256> {
                 // SAFETY: see the header of `x86`; `loadl` reads the eight bytes of each half.
                 each([0, 8], |at| unsafe {
                     let bytes = _mm_loadl_epi64(bytes[at..].as_ptr().cast());
@@ -186,6 +202,12 @@ macro_rules! isa {
                     let mask = _mm256_set1_epi8(mask.cast_signed());
                     _mm256_or_si256(low, _mm256_and_si256(moved, mask))
                 })
+            }
+
+            #[inline(always)]
+            fn prefetch(address: *const u8) {
+                // SAFETY: see the header of `x86`; prefetching never faults.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
             }
 
             #[inline(always)]

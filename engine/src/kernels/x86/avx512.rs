@@ -93,16 +93,28 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn widen_bf16(halves: &[u16; LANES]) -> __m512 {
+    fn read_f32(bytes: &[u8; 4 * LANES]) -> __m512 {
+        // SAFETY: see the header of `x86`.
+        unsafe { _mm512_castsi512_ps(_mm512_loadu_si512(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn read_f16(bytes: &[u8; 2 * LANES]) -> __m512 {
+        // SAFETY: see the header of `x86`.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn read_bf16(bytes: &[u8; 2 * LANES]) -> __m512 {
         // SAFETY: see the header of `x86`.
         unsafe {
-            let halves = _mm256_loadu_si256(halves.as_ptr().cast());
+            let halves = _mm256_loadu_si256(bytes.as_ptr().cast());
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
         }
     }
 
     #[inline(always)]
-    fn widen_i8(bytes: &[i8; LANES]) -> __m512 {
+    fn widen_i8(bytes: &[u8; LANES]) -> __m512 {
         // SAFETY: see the header of `x86`.
         unsafe {
             let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
@@ -168,17 +180,46 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn prefetch(address: *const u8) {
+        // SAFETY: see the header of `x86`; prefetching never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn sum(values: __m512) -> f32 {
         // SAFETY: see the header of `x86`.
         unsafe {
-            let high = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b1110>(
-                _mm512_castps_pd(values),
-                _mm512_castps_pd(values),
-            ));
-            let eight = _mm256_add_ps(_mm512_castps512_ps256(values), _mm512_castps512_ps256(high));
+            let [low, high] = halves(values);
+            let eight = _mm256_add_ps(low, high);
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }
+    }
+
+    #[inline(always)]
+    fn largest(values: __m512) -> f32 {
+        // SAFETY: see the header of `x86`.
+        unsafe {
+            let [low, high] = halves(values);
+            let eight = _mm256_max_ps(low, high);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+}
+
+/// The low and the high eight lanes.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn halves(values: __m512) -> [__m256; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        let doubles = _mm512_castps_pd(values);
+        let high = _mm512_castpd_ps(_mm512_shuffle_f64x2::<0b1110>(doubles, doubles));
+        [_mm512_castps512_ps256(values), _mm512_castps512_ps256(high)]
     }
 }
