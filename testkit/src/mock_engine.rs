@@ -260,6 +260,7 @@ mod tests {
             choices: 1,
             constraint: None,
             logprobs: None,
+            prompt_logprobs: false,
             ignore_eos: false,
             tenant: TenantId::from("local"),
         }

@@ -212,12 +212,7 @@ impl CpuRunner {
             Want::Hidden => norm_rows(x, &backbone.norm, epsilon),
             Want::LastLogits => {
                 let last = norm_rows(&x[x.len() - hidden..], &backbone.norm, epsilon);
-                let mut logits = vec![0.0; backbone.shape().vocab];
-                match slice.adapters.iter().rev().find_map(|(adapter, _)| adapter.head.as_ref()) {
-                    Some(head) => head.forward(&last, &mut logits),
-                    None => backbone.head().forward(&last, &mut logits),
-                }
-                logits
+                self.logits(&last, slice.adapters)
             }
         }
     }
@@ -246,6 +241,16 @@ impl Runner for CpuRunner {
             rows = others;
         }
         outputs
+    }
+
+    fn logits(&self, hidden: &[f32], adapters: &Adapters) -> Vec<f32> {
+        let shape = self.backbone.shape();
+        let mut logits = vec![0.0; hidden.len() / shape.hidden * shape.vocab];
+        match adapters.iter().rev().find_map(|(adapter, _)| adapter.head.as_ref()) {
+            Some(head) => head.forward(hidden, &mut logits),
+            None => self.backbone.head().forward(hidden, &mut logits),
+        }
+        logits
     }
 }
 

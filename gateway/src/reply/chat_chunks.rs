@@ -72,7 +72,7 @@ impl ChatChunks {
                 chunks
             }
             Event::Done(usage) => Vec::from_iter(self.usage(usage)),
-            Event::Embedding { .. } | Event::Proved(_) => Vec::new(),
+            Event::Prompt { .. } | Event::Embedding { .. } | Event::Proved(_) => Vec::new(),
         }
     }
 

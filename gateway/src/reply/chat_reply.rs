@@ -57,7 +57,10 @@ impl ChatReply {
                 }
             }
             Event::Done(usage) => self.usage = usage,
-            Event::Started { .. } | Event::Embedding { .. } | Event::Proved(_) => {}
+            Event::Started { .. }
+            | Event::Prompt { .. }
+            | Event::Embedding { .. }
+            | Event::Proved(_) => {}
         }
     }
 

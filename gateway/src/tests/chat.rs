@@ -165,7 +165,12 @@ async fn tool_calls_are_told_in_both_forms() {
 async fn logprobs_have_openais_shape() {
     let rig = Rig::start().await;
     let top = TopLogprob { bytes: b"Hi".to_vec(), logprob: -0.25 };
-    let token = TokenLogprob { bytes: vec![0xf0, 0x9f], logprob: -0.5, top: vec![top] };
+    let token = TokenLogprob {
+        bytes: vec![0xf0, 0x9f],
+        control: false,
+        logprob: Some(-0.5),
+        top: vec![top],
+    };
     let event = Event::Text { choice: 0, text: "x".into(), tokens: vec![1], logprobs: vec![token] };
     rig.nodes.script("phone", Script::Events(vec![event, finished(0, FinishReason::Length), DONE]));
     let reply = rig.post(CHAT, chat(json!({"logprobs": true, "top_logprobs": 1}))).await.json();

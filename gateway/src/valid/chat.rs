@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::adapters::AdapterFields;
 use super::sampling::SamplingFields;
-use super::{Generate, ModelSpec, format, generate, messages, tools, unsupported};
+use super::{Generate, Logprobs, ModelSpec, format, generate, messages, tools, unsupported};
 use crate::error::ApiError;
 
 /// Most alternatives to a token.
@@ -101,13 +101,16 @@ fn max_tokens(new: Option<u32>, old: Option<u32>) -> Result<Option<u32>, ApiErro
     Ok(new.or(old))
 }
 
-fn logprobs(wanted: Option<bool>, top: Option<u32>) -> Result<Option<u8>, ApiError> {
+fn logprobs(wanted: Option<bool>, top: Option<u32>) -> Result<Option<Logprobs>, ApiError> {
     let invalid = |message: &str| Err(ApiError::invalid("top_logprobs", message));
     match (wanted.unwrap_or(false), top) {
         (_, Some(TOP_LOGPROBS_MAX_1..)) => invalid("`top_logprobs` is a whole number from 0 to 20"),
         (false, None | Some(0)) => Ok(None),
         (false, Some(_)) => invalid("`top_logprobs` goes only with `logprobs: true`"),
-        (true, top) => Ok(Some(u8::try_from(top.unwrap_or(0)).expect("at most 20"))),
+        (true, top) => {
+            let top = u8::try_from(top.unwrap_or(0)).expect("at most 20");
+            Ok(Some(Logprobs { top, of_prompt: false }))
+        }
     }
 }
 

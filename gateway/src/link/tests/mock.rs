@@ -154,6 +154,7 @@ pub fn generate(prompt: &str) -> GenerateWork {
         choices: 1,
         constraint: None,
         logprobs: None,
+        prompt_logprobs: false,
         ignore_eos: false,
         tenant: TenantId::from("local"),
     }
