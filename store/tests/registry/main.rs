@@ -35,6 +35,7 @@ macro_rules! conformance {
             generations::a_failed_generation_says_why_and_stays_failed,
             generations::a_manifest_of_another_digest_or_an_unknown_firmware_is_refused,
             generations::adding_the_same_generation_again_returns_it_as_it_is,
+            generations::a_generation_is_found_by_its_id_alone_by_those_who_may_use_it,
             generations::a_manifest_is_found_by_its_digest_alone,
             generations::generations_are_listed_newest_first_and_by_state_oldest_first,
             generations::a_generation_in_use_cannot_be_deleted,
