@@ -1,6 +1,9 @@
 //! Adapters: upload, names, every way to ask for one, tenants apart.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures_util::stream;
 use http::{Method, Request, header};
 use protocol::{ErrorCode, NodeKind, Work};
 use serde_json::{Value, json};
@@ -8,6 +11,7 @@ use store::registry::{AdapterKey, Catalogue as _};
 
 use super::mock::{Script, error};
 use super::rig::{Reply, Rig, bearer, node, request};
+use crate::GatewayConfig;
 
 const BOUNDARY: &str = "line";
 
@@ -71,6 +75,20 @@ async fn an_upload_is_proved_and_serves_under_its_name() {
     let card = rig.get("/v1/models/tiny::mood").await.json();
     assert_eq!((&card["id"], &card["parent"]), (&json!("tiny::mood"), &json!("tiny")));
     assert_eq!(rig.get("/v1/models/nope").await.error().0, 404);
+}
+
+#[tokio::test]
+async fn an_upload_that_never_ends_is_cut_off_at_the_deadline_of_requests() {
+    let config = GatewayConfig {
+        request_timeout: Duration::from_millis(100),
+        stall_timeout: Duration::from_hours(1),
+        ..GatewayConfig::default()
+    };
+    let rig = Rig::with(config).await;
+    let mut endless = upload("mood", "a", &[]);
+    *endless.body_mut() = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
+    let reply = tokio::time::timeout(Duration::from_secs(20), rig.send(endless)).await;
+    assert_eq!(reply.expect("it does not wait for the caller").error().0, 408);
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Completions and embeddings.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::mock::{Script, error, text};
 use super::rig::Rig;
+use crate::GatewayConfig;
 use protocol::{ErrorCode, Event, FinishReason, TokenLogprob, TopLogprob, Usage, Work};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -61,6 +64,25 @@ fn token(bytes: &[u8], logprob: Option<f32>) -> TokenLogprob {
         logprob,
         top: Vec::from_iter(alternative),
     }
+}
+
+#[tokio::test]
+async fn all_prompts_of_a_request_share_its_deadline() {
+    let config = GatewayConfig {
+        request_timeout: Duration::from_millis(300),
+        placement_wait: Duration::from_millis(300),
+        ..GatewayConfig::default()
+    };
+    let rig = Rig::with(config).await;
+    for node in ["phone", "gpu"] {
+        for _ in 0..8 {
+            let script = Script::After(Duration::from_millis(200), super::mock::hello(1));
+            rig.nodes.script(node, script);
+        }
+    }
+    let prompts = ["a"; 8]; // four at once: the last four end after 400 ms
+    let reply = rig.post(COMPLETIONS, json!({"model": "tiny", "prompt": prompts})).await;
+    assert_eq!((reply.error().0, reply.error().1.as_str()), (504, "deadline_exceeded"));
 }
 
 #[tokio::test]

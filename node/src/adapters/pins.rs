@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 use super::{Adapters, Session, unavailable};
 
+/// Longest time to fetch and load one of them.
+const PIN_MAX: Duration = Duration::from_mins(10);
 /// Between two tries to load what could not be loaded.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 
@@ -54,7 +56,8 @@ impl Adapters {
     }
 
     async fn pin(&self, generation: GenerationId, session: &Session) -> Result<(), WorkError> {
-        self.ensure(generation, session).await?;
+        let loaded = tokio::time::timeout(PIN_MAX, self.ensure(generation, session)).await;
+        loaded.map_err(|_| unavailable("it did not load in time"))??;
         if !self.engine.pin(generation, true) {
             return Err(unavailable("it was evicted before it could be pinned"));
         }

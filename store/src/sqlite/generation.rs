@@ -1,6 +1,6 @@
 //! Generations in SQLite: their rows, and what may be done to one inside a transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use protocol::{AdapterFile, Digest, FirmwareId, GenerationId, TenantId};
 use sqlx::{Sqlite, SqliteConnection, Transaction, query_file, query_file_as};
@@ -227,15 +227,12 @@ pub(super) async fn unused(
     db: &mut SqliteConnection,
     digests: Vec<Digest>,
 ) -> Result<Vec<Digest>, StoreError> {
-    let mut unused = Vec::new();
-    for digest in digests {
-        let row = query_file!("queries/sqlite/digest_in_use.sql", blob(&digest))
-            .fetch_one(&mut *db)
-            .await
-            .map_err(StoreError::query("digest_in_use"))?;
-        if !row.in_use {
-            unused.push(digest);
-        }
-    }
-    Ok(unused)
+    let asked = json(&digests.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let rows = query_file!("queries/sqlite/digests_in_use.sql", asked)
+        .fetch_all(db)
+        .await
+        .map_err(StoreError::query("digests_in_use"))?;
+    let used = rows.iter().map(|row| digest(&row.sha256));
+    let used = used.collect::<Result<HashSet<Digest>, _>>()?;
+    Ok(digests.into_iter().filter(|digest| !used.contains(digest)).collect())
 }
