@@ -153,6 +153,7 @@ fn submit(
         choices: 1,
         constraint: None,
         logprobs: None,
+        prompt_logprobs: false,
         ignore_eos: true,
         tenant: "bench".into(),
     };

@@ -50,6 +50,10 @@ impl Runs for GuardedEngine {
         self.engine.is_resident(generation)
     }
 
+    fn pin(&self, generation: GenerationId, pinned: bool) -> bool {
+        self.engine.pin(generation, pinned)
+    }
+
     fn stats(&self) -> EngineStats {
         self.engine.stats()
     }

@@ -11,8 +11,8 @@ use crate::constrain::Matcher;
 use crate::engine::Engine;
 use crate::prompt::invalid;
 use crate::runtime::{
-    Command, EventStream, Generate, Goal, History, NewRequest, NewSequence, Scope, TextOutput,
-    channel, tool_grammar,
+    Command, EventStream, Generate, Goal, History, NewRequest, NewSequence, PromptScores, Scope,
+    TextOutput, channel, tool_grammar,
 };
 
 /// Answers to one request.
@@ -53,8 +53,8 @@ impl Engine {
                 Ok(NewSequence { tokens: tokens.clone(), adapters, scope, goal })
             })
             .collect();
-        // A text and a call per token, and each choice's last words and end.
-        let events_max = work.choices as usize * (2 * max_tokens + 8) + 8;
+        // The prompt token by token, a text and a call per token, each choice's last words and end.
+        let events_max = tokens.len() + work.choices as usize * (2 * max_tokens + 8) + 8;
         self.enqueue(sequences?, events_max)
     }
 
@@ -67,11 +67,17 @@ impl Engine {
         matcher: Option<Matcher>,
     ) -> Goal {
         let tokenizer = Arc::clone(&self.inner.firmware.tokenizer);
+        let logprobs = work.logprobs.map(usize::from);
+        let scored = logprobs.filter(|_| work.prompt_logprobs);
+        let scores = scored.filter(|_| choice == 0);
+        let scores = scores.map(|top| PromptScores::new(&tokenizer, &work.prompt, tokens, top));
         Goal::Generate(Box::new(Generate {
             choice,
             max_tokens,
             ignore_eos: work.ignore_eos,
-            logprobs: work.logprobs.map(usize::from),
+            logprobs,
+            scores,
+            tells_end: scored.is_some(),
             matcher,
             text: TextOutput::new(tokenizer, work.stop.clone(), has_tools(&work.prompt)),
             history: history(&work.sampling, tokens),

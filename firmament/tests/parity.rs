@@ -44,6 +44,7 @@ fn start(engine: &Engine, prompt: Prompt, max_tokens: u32) -> EventStream {
         choices: 1,
         constraint: None,
         logprobs: None,
+        prompt_logprobs: false,
         ignore_eos: true,
         tenant: "test".into(),
     };

@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use common::{Up, done, firmament, json, refused, tiny};
+use common::{Up, done, firmament, json, refused, tiny, until};
 use testkit::{tiny_lora, write_lora};
 
 #[test]
@@ -65,6 +65,28 @@ fn an_adapter_is_added_used_moved_shown_and_removed() {
     assert_eq!(shown["generations"][0]["id"], added["id"]);
     done(data.path(), &["adapter", "rm", "mood", "--url", url]);
     refused(data.path(), &[&ask[..], &["--adapter", "mood"]].concat(), 3);
+}
+
+#[test]
+fn a_pin_outlives_a_restart_and_loads_the_adapter_before_anybody_asks() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    write_lora(folder.path(), &tiny_lora(7)).expect("written");
+    let (lora, url) = (folder.path().display().to_string(), up.url.as_str());
+    done(data.path(), &["adapter", "add", &lora, "--name", "mood", "--url", url]);
+    let pinned = json(data.path(), &["adapter", "pin", "mood", "--url", url]);
+    assert_eq!(pinned["pinned"], true);
+    assert!(done(data.path(), &["adapter", "show", "mood", "--url", url]).contains(", pinned"));
+    assert!(up.stop().success());
+
+    let up = Up::start(data.path(), &[]);
+    let url = up.url.as_str();
+    let resident = || json(data.path(), &["node", "list", "--url", url])["data"][0].to_string();
+    let generation = pinned["generation"].as_str().expect("an id");
+    until("it is resident", || resident().contains(generation));
+    let unpinned = json(data.path(), &["adapter", "unpin", "mood", "--url", url]);
+    assert_eq!(unpinned["pinned"], false);
 }
 
 #[test]

@@ -10,10 +10,12 @@ use store::registry::AuditEvent;
 use store::{Blobs, LiveState, Registry};
 use telemetry::{Clock, Metrics, Scope};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::access::{Caller, Limits};
 use crate::config::GatewayConfig;
 use crate::dispatch::{Nodes, Placements};
+use crate::http::RequestContext;
 use crate::metrics::GatewayMetrics;
 
 /// What the gateway is given by the process that runs it.
@@ -111,6 +113,11 @@ impl App {
     /// Wall time.
     pub fn now(&self) -> OffsetDateTime {
         self.clock.now().into()
+    }
+
+    /// When a request must be over, however many parts its work has.
+    pub fn deadline(&self, context: &RequestContext) -> Instant {
+        context.started + self.config.request_timeout
     }
 
     /// Enters a deed in the audit log. The deed is done: if the log fails, that is logged instead.

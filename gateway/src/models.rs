@@ -197,7 +197,7 @@ async fn find(
             app.registry.resolve(tenant, name).await?.map(|(_, generation)| generation)
         }
         (Some(name), Some(id)) => named(app, tenant, name, id).await?,
-        (None, Some(id)) => unnamed(app, tenant, id).await?,
+        (None, Some(id)) => app.registry.generation_by_id(tenant, &id).await?,
         (None, None) => None,
     };
     let shown = pick.name.as_ref().map_or(written, AdapterName::as_str);
@@ -221,26 +221,6 @@ async fn named(
     }
     let Some((alias, _)) = app.registry.resolve(tenant, name).await? else { return Ok(None) };
     Ok(app.registry.generation(tenant, &alias.target.adapter.name, &id).await?)
-}
-
-/// A generation by its id alone, among the adapters that the tenant may use.
-async fn unnamed(
-    app: &App,
-    tenant: &TenantId,
-    id: GenerationId,
-) -> Result<Option<Generation>, ApiError> {
-    let mut page = Some(PageRequest::longest());
-    while let Some(request) = page {
-        let adapters = app.registry.adapters(tenant, &request).await?;
-        for adapter in &adapters.items {
-            let found = app.registry.generation(tenant, &adapter.key.name, &id).await?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        page = request.following(&adapters);
-    }
-    Ok(None)
 }
 
 /// What nodes say of a firmware that at least one of them has loaded.

@@ -89,6 +89,7 @@ fn work() -> Work {
         choices: 1,
         constraint: None,
         logprobs: None,
+        prompt_logprobs: false,
         ignore_eos: true,
         tenant: TenantId::from(LOCAL_TENANT),
     })

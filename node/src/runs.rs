@@ -35,6 +35,9 @@ pub trait Runs: Send + Sync + 'static {
     /// Whether an adapter is in memory.
     fn is_resident(&self, generation: GenerationId) -> bool;
 
+    /// Keeps an adapter in memory whatever else is loaded, or no longer. False if it is not in memory.
+    fn pin(&self, generation: GenerationId, pinned: bool) -> bool;
+
     /// How the engine is doing.
     fn stats(&self) -> EngineStats;
 
@@ -66,6 +69,10 @@ impl Runs for engine::Engine {
 
     fn is_resident(&self, generation: GenerationId) -> bool {
         self.is_resident(generation)
+    }
+
+    fn pin(&self, generation: GenerationId, pinned: bool) -> bool {
+        self.pin_adapter(generation, pinned)
     }
 
     fn stats(&self) -> EngineStats {

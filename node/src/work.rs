@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use protocol::link::{Execute, FromNode};
 use protocol::{ErrorCode, Event, GenerationId, NodeLoad, Usage, Work, WorkError};
 use telemetry::Scope;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,7 +30,7 @@ const RESIDENT_SHOWN_MAX: usize = 256;
 /// Runs a node's work; it outlives the links that bring it.
 pub(crate) struct Executor {
     engine: Arc<dyn Runs>,
-    adapters: Adapters,
+    adapters: Arc<Adapters>,
     slots: Arc<Semaphore>,
     slots_total: u32,
     draining: AtomicBool,
@@ -51,7 +51,7 @@ impl Executor {
         metrics.slots(slots);
         Self {
             engine,
-            adapters,
+            adapters: Arc::new(adapters),
             slots: Arc::new(Semaphore::new(slots as usize)),
             slots_total: slots,
             draining: AtomicBool::new(false),
@@ -164,6 +164,7 @@ impl Drop for Slot {
 /// The work of one link; dropping it stops all of it.
 pub(crate) struct LinkWork {
     shared: Arc<Shared>,
+    pins: watch::Sender<Vec<GenerationId>>,
 }
 
 struct Shared {
@@ -181,7 +182,16 @@ impl LinkWork {
         out: mpsc::Sender<FromNode>,
     ) -> Self {
         let (streams, all) = (Mutex::default(), CancellationToken::new());
-        Self { shared: Arc::new(Shared { executor, session, out, streams, all }) }
+        let (pins, wanted) = watch::channel(Vec::new());
+        let (adapters, session_of_pins) = (Arc::clone(&executor.adapters), session.clone());
+        let keep = async move { adapters.keep_pinned(&session_of_pins, wanted).await };
+        executor.scope.spawn("pins", all.clone().run_until_cancelled_owned(keep));
+        Self { shared: Arc::new(Shared { executor, session, out, streams, all }), pins }
+    }
+
+    /// Pins exactly these adapters, as soon as they can be loaded.
+    pub(crate) fn pin(&self, generations: Vec<GenerationId>) {
+        self.pins.send_replace(generations);
     }
 
     /// Begins a stream; its answers, or why it cannot run, go to the link.
@@ -342,6 +352,10 @@ mod tests {
         }
 
         fn is_resident(&self, _generation: GenerationId) -> bool {
+            false
+        }
+
+        fn pin(&self, _generation: GenerationId, _pinned: bool) -> bool {
             false
         }
 

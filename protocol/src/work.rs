@@ -30,7 +30,7 @@ pub struct GenerateWork {
     pub adapters: Vec<AdapterUse>,
     /// How tokens are drawn.
     pub sampling: Sampling,
-    /// Most tokens to generate; absent means what the context still holds.
+    /// Most tokens to generate; absent means what the context still holds, 0 only reads the prompt.
     #[serde(default)]
     pub max_tokens: Option<u32>,
     /// Texts that end the answer; they are not part of it.
@@ -44,6 +44,10 @@ pub struct GenerateWork {
     /// `Some(k)`: log-probabilities of the drawn tokens and the `k` likeliest alternatives.
     #[serde(default)]
     pub logprobs: Option<u8>,
+    /// With `logprobs`: tell the prompt first, as [`Event::Prompt`]s, and tell the end token too if one
+    /// ends the answer. Such a prompt is computed whole, whatever the prefix cache holds.
+    #[serde(default)]
+    pub prompt_logprobs: bool,
     /// Go on past end-of-generation tokens until `max_tokens`; for measurements.
     #[serde(default)]
     pub ignore_eos: bool,
@@ -157,6 +161,13 @@ pub enum Event {
         /// Of these, found in the prefix cache.
         cached_tokens: u32,
     },
+    /// More of the prompt, before any text, if its log-probabilities were asked for.
+    Prompt {
+        /// What these tokens add to the prompt's text.
+        text: String,
+        /// One entry per token.
+        logprobs: Vec<TokenLogprob>,
+    },
     /// More text of one choice. `text` may be empty while a character or stop text is incomplete.
     Text {
         /// Which answer.
@@ -213,13 +224,17 @@ pub enum FinishReason {
     ToolCalls,
 }
 
-/// One drawn token.
+/// One token that was drawn, or that stands in the prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {
     /// The token's bytes; may be part of a character.
     pub bytes: Vec<u8>,
-    /// Natural logarithm of its probability under the model, before temperature and filters.
-    pub logprob: f32,
+    /// A control token: `bytes` is its name, and it adds nothing to the text.
+    #[serde(default)]
+    pub control: bool,
+    /// Natural logarithm of its probability under the model, before temperature and filters. Only
+    /// the first token of a prompt has none: nothing stands before it.
+    pub logprob: Option<f32>,
     /// The likeliest tokens at this place, likeliest first.
     pub top: Vec<TopLogprob>,
 }

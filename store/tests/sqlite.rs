@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use protocol::{Digest, TenantId};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use store::SqliteRegistry;
 use store::registry::{Access as _, Firmware};
 use time::OffsetDateTime;
@@ -19,6 +21,30 @@ async fn what_was_written_is_there_after_a_restart() {
     first.close().await;
     let second = SqliteRegistry::open(&path).await.unwrap();
     assert_eq!(second.tenant(&acme).await.unwrap().unwrap().name, "Acme");
+}
+
+/// What requests, nodes and links ask for all the time.
+const FREQUENT: [(&str, &str); 4] = [
+    ("generation_by_id", include_str!("../queries/sqlite/generation_by_id.sql")),
+    ("manifest", include_str!("../queries/sqlite/manifest.sql")),
+    ("alias", include_str!("../queries/sqlite/alias.sql")),
+    ("pinned_adapters", include_str!("../queries/sqlite/pinned_adapters.sql")),
+];
+
+#[tokio::test]
+async fn frequent_queries_go_through_an_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    SqliteRegistry::open(&path).await.unwrap().close().await;
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut database = SqliteConnection::connect_with(&options).await.unwrap();
+    for (name, query) in FREQUENT {
+        let explain = AssertSqlSafe(format!("explain query plan {query}"));
+        let plan = sqlx::query(explain).fetch_all(&mut database).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+        let scans = |step: &String| step.starts_with("SCAN") && !step.contains("USING INDEX");
+        assert!(!steps.is_empty() && !steps.iter().any(scans), "{name}: {steps:?}");
+    }
 }
 
 #[tokio::test]

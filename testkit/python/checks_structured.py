@@ -134,6 +134,26 @@ def a_tool_result_is_taken_back(target: Target) -> None:
     assert reply.usage.prompt_tokens > before.prompt_tokens, (reply.usage, before)
 
 
+def functions_are_called_in_the_older_form(target: Target) -> None:
+    asked = {
+        "messages": ASKED["messages"],
+        "functions": [tool["function"] for tool in TOOLS],
+        "function_call": {"name": "set_lamp"},
+        "max_completion_tokens": 128,
+    }
+    choice = target.chat(**asked).choices[0]
+    assert choice.finish_reason in ("function_call", "stop"), choice  # servers differ here
+    assert choice.message.function_call.name == "set_lamp" and not choice.message.tool_calls, choice
+    Lamp.model_validate_json(choice.message.function_call.arguments)
+    pieces = [chunk.choices[0].delta.function_call for chunk in target.chat(**asked, stream=True)]
+    streamed = "".join(piece.arguments or "" for piece in pieces if piece)
+    assert streamed == choice.message.function_call.arguments, (streamed, choice)
+    result = {"role": "function", "name": "set_lamp", "content": "done"}
+    turns = [*ASKED["messages"], choice.message.model_dump(exclude_none=True), result]
+    reply = target.chat(**{**asked, "messages": turns, "function_call": "none"})
+    assert reply.choices[0].message.content, reply
+
+
 def strict_schema(model: type[BaseModel]) -> dict:
     return openai.pydantic_function_tool(model)["function"]["parameters"]
 
@@ -147,4 +167,5 @@ CHECKS = [
     no_tool_is_called_when_forbidden,
     a_tool_call_streams_in_pieces,
     a_tool_result_is_taken_back,
+    functions_are_called_in_the_older_form,
 ]

@@ -4,7 +4,6 @@ import base64
 import math
 import struct
 
-import openai
 from target import Target
 
 # The same first word: a causal model's mean leans on its first token. Known margin: 0.27 or more.
@@ -44,13 +43,29 @@ def completion_logprobs_fit_the_tokens(target: Target) -> None:
     assert "".join(told.tokens).startswith(choice.text), told
 
 
-def logprobs_of_an_echoed_prompt_are_refused_by_name(target: Target) -> None:
-    try:
-        target.complete(echo=True, logprobs=1)
-    except openai.BadRequestError as error:
-        assert error.param in ("echo", "logprobs"), error.body
-    else:
-        raise AssertionError("the prompt's log-probabilities were left out in silence")
+def an_echoed_prompt_has_logprobs_as_if_it_was_drawn(target: Target) -> None:
+    drawn = target.complete(logprobs=2).choices[0]
+    text = "The capital of France is" + drawn.text
+    scored = target.complete(prompt=text, echo=True, logprobs=2, max_tokens=0).choices[0]
+    told = scored.logprobs
+    assert scored.text == text and "".join(told.tokens) == text, scored
+    assert told.token_logprobs[0] is None and told.top_logprobs[0] is None, told
+    assert all(text[at:].startswith(token) for at, token in zip(told.text_offset, told.tokens)), told
+    ends = told.token_logprobs[-len(drawn.logprobs.tokens) :]
+    assert ends == drawn.logprobs.token_logprobs, (ends, drawn.logprobs)
+
+
+def a_harness_finds_the_likelier_continuation(target: Target) -> None:
+    context = "The capital of France is"
+
+    def score(continuation: str) -> float:
+        reply = target.complete(prompt=context + continuation, echo=True, logprobs=1, max_tokens=1)
+        told = reply.choices[0].logprobs
+        # As lm-evaluation-harness does it: what follows the context, without the one drawn token.
+        first = next(i for i, at in enumerate(told.text_offset) if at >= len(context))
+        return sum(told.token_logprobs[first:-1])
+
+    assert score(" Paris") > score(" Rome"), (score(" Paris"), score(" Rome"))
 
 
 def a_list_of_prompts_gives_a_choice_each(target: Target) -> None:
@@ -96,7 +111,8 @@ CHECKS = [
     echo_repeats_the_prompt,
     a_completion_streams_the_same_text,
     completion_logprobs_fit_the_tokens,
-    logprobs_of_an_echoed_prompt_are_refused_by_name,
+    an_echoed_prompt_has_logprobs_as_if_it_was_drawn,
+    a_harness_finds_the_likelier_continuation,
     a_list_of_prompts_gives_a_choice_each,
     embeddings_are_unit_vectors_in_order,
     like_texts_are_nearer_than_unlike_ones,

@@ -189,6 +189,11 @@ impl Runs for MockEngine {
         self.0.resident.lock().contains_key(&generation)
     }
 
+    /// It evicts nothing, so what is resident stays.
+    fn pin(&self, generation: GenerationId, _pinned: bool) -> bool {
+        self.is_resident(generation)
+    }
+
     fn stats(&self) -> EngineStats {
         let resident = self.0.resident.lock();
         EngineStats {
@@ -260,6 +265,7 @@ mod tests {
             choices: 1,
             constraint: None,
             logprobs: None,
+            prompt_logprobs: false,
             ignore_eos: false,
             tenant: TenantId::from("local"),
         }

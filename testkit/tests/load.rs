@@ -37,6 +37,7 @@ fn expected(engine: &MockEngine, number: u32, max_tokens: u32) -> String {
         choices: 1,
         constraint: None,
         logprobs: None,
+        prompt_logprobs: false,
         ignore_eos: false,
         tenant: TenantId::from("local"),
     };

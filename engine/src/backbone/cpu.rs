@@ -217,14 +217,19 @@ impl CpuRunner {
             }
             room.normed.normalise(team, &room.added, &backbone.norm, epsilon);
             logits.resize(same.len() * head.d_out(), 0.0);
-            let mut map = [Map { base: head, bias: None, deltas: Vec::new() }];
-            project(team, &mut map, room.normed.rows(), &mut [&mut logits], Finish::Store);
+            multiply(team, head, room.normed.rows(), &mut logits);
             for ((index, ..), logits) in same.iter().zip(logits.chunks_exact(head.d_out())) {
                 outputs[*index] = logits.to_vec();
             }
         }
         outputs
     }
+}
+
+/// `out = map(x)` without anything that hangs on it.
+fn multiply(team: &Team, map: &dyn Linear, x: Rows<'_>, out: &mut [f32]) {
+    let mut map = [Map { base: map, bias: None, deltas: Vec::new() }];
+    project(team, &mut map, x, &mut [out], Finish::Store);
 }
 
 /// The backbone's head, or that of the last adapter that brings one.
@@ -248,6 +253,15 @@ impl Runner for CpuRunner {
             self.ffn_block(index, &step);
         }
         self.finish(batch)
+    }
+
+    fn logits(&self, hidden: &[f32], adapters: &Adapters) -> Vec<f32> {
+        let (width, head) = (self.backbone.shape().hidden, head(&self.backbone, adapters));
+        let mut input = Input { values: hidden.to_vec(), blocks: Vec::new(), width };
+        input.round(&self.team);
+        let mut logits = vec![0.0; hidden.len() / width * head.d_out()];
+        multiply(&self.team, head, input.rows(), &mut logits);
+        logits
     }
 }
 

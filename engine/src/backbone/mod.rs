@@ -95,4 +95,8 @@ pub(crate) trait Runner: Send {
 
     /// Runs one step: fills the KV cache and answers each slice in order.
     fn step(&mut self, batch: &Batch<'_>) -> Vec<SliceOutput>;
+
+    /// Logits of rows that a step gave as [`Want::Hidden`], to the bit those of [`Want::LastLogits`].
+    /// The result is wide: whoever asks decides how many rows of it exist at once.
+    fn logits(&self, hidden: &[f32], adapters: &Adapters) -> Vec<f32>;
 }

@@ -17,6 +17,13 @@ impl StepLoop {
         tokens: usize,
         output: SliceOutput,
     ) -> bool {
+        let output = match self.score_prompt(sequence, tokens, output) {
+            Ok(output) => output,
+            Err(error) => {
+                self.fail(sequence.request, error);
+                return false;
+            }
+        };
         sequence.computed += tokens;
         if let Goal::Embed { sum, .. } = &mut sequence.goal {
             add_rows(sum, &output);
@@ -32,6 +39,10 @@ impl StepLoop {
             Goal::Embed { index, sum } => {
                 let values = unit_mean(sum, sequence.computed);
                 request.events.send(Event::Embedding { index: *index, values });
+                false
+            }
+            Goal::Generate(generate) if generate.max_tokens == 0 => {
+                generate.end(request, FinishReason::Length);
                 false
             }
             Goal::Generate(generate) => {
@@ -74,11 +85,7 @@ impl Generate {
         request: &mut Request,
         mut logits: SliceOutput,
     ) -> Result<Next, WorkError> {
-        if logits.iter().any(|logit| logit.is_nan()) {
-            let message =
-                "the model's output is not a number; the adapter or its scale is too large";
-            return Err(WorkError::new(ErrorCode::Internal, message));
-        }
+        check_numbers(&logits)?;
         let raw = self.logprobs.map(|_| logits.clone());
         if let Some(matcher) = &mut self.matcher {
             matcher.apply(&mut logits)?;
@@ -86,6 +93,10 @@ impl Generate {
         let seed = self.sampling.seed.wrapping_add(u64::from(self.choice));
         let token = draw(&mut logits, &self.sampling, &self.history, seed, self.generated as u64);
         if tokenizer.ends().contains(&token) && !self.ignore_eos {
+            if let Some(raw) = raw.filter(|_| self.tells_end) {
+                let logprob = token_logprob(tokenizer, &raw, token, self.logprobs.unwrap_or(0));
+                self.send(request, Vec::new(), Some(token), Some(logprob));
+            }
             self.end(request, FinishReason::Stop);
             return Ok(Next::End);
         }
@@ -93,7 +104,8 @@ impl Generate {
         request.usage.completion_tokens += 1;
         self.history.push(token);
         let grown = self.text.push(token);
-        let logprob = raw.map(|raw| token_logprob(tokenizer, &raw, token, self.logprobs));
+        let logprob =
+            raw.map(|raw| token_logprob(tokenizer, &raw, token, self.logprobs.unwrap_or(0)));
         self.send(request, grown.pieces, Some(token), logprob);
         let complete = match &mut self.matcher {
             Some(matcher) => {
@@ -161,16 +173,27 @@ impl Generate {
     }
 }
 
-fn token_logprob(
+/// Logits that are not numbers give no token and no probability.
+pub(super) fn check_numbers(logits: &[f32]) -> Result<(), WorkError> {
+    if logits.iter().any(|logit| logit.is_nan()) {
+        let message = "the model's output is not a number; the adapter or its scale is too large";
+        return Err(WorkError::new(ErrorCode::Internal, message));
+    }
+    Ok(())
+}
+
+/// How likely `token` was, and the `count` likeliest.
+pub(super) fn token_logprob(
     tokenizer: &Tokenizer,
     logits: &[f32],
     token: u32,
-    count: Option<usize>,
+    count: usize,
 ) -> TokenLogprob {
-    let (logprob, top) = logprobs(logits, token, count.unwrap_or(0));
+    let (logprob, top) = logprobs(logits, token, count);
     let bytes = |token: u32| tokenizer.token_bytes(token).to_vec();
     let top = top.into_iter().map(|(token, logprob)| TopLogprob { bytes: bytes(token), logprob });
-    TokenLogprob { bytes: bytes(token), logprob, top: top.collect() }
+    let (logprob, top) = (Some(logprob), top.collect());
+    TokenLogprob { bytes: bytes(token), control: tokenizer.is_special(token), logprob, top }
 }
 
 /// Adds each row of `rows` to `sum`.

@@ -10,6 +10,7 @@ mod prefix;
 mod probe;
 mod random;
 mod sampler;
+mod score;
 mod sequence;
 mod stats;
 mod step;
@@ -23,6 +24,7 @@ pub(crate) use prefix::Scope;
 pub(crate) use sampler::History;
 #[cfg(test)]
 pub(crate) use sampler::argmax;
+pub(crate) use score::PromptScores;
 pub(crate) use sequence::{Generate, Goal, NewRequest, NewSequence};
 pub use stats::EngineStats;
 pub(crate) use step::{Limits, Shared, StepLoop};

@@ -6,6 +6,7 @@ use protocol::Sampling;
 
 use super::prefix::Scope;
 use super::sampler::History;
+use super::score::PromptScores;
 use super::stream::EventSender;
 use super::text::TextOutput;
 use crate::backbone::{Adapters, Want};
@@ -36,6 +37,16 @@ pub(crate) enum Goal {
     },
 }
 
+impl Goal {
+    /// The prompt on its way back, if the caller wants it.
+    pub(super) fn scores(&mut self) -> Option<&mut PromptScores> {
+        match self {
+            Self::Generate(generate) => generate.scores.as_mut(),
+            Self::Embed { .. } => None,
+        }
+    }
+}
+
 /// How one answer is generated.
 pub(crate) struct Generate {
     pub(crate) choice: u32,
@@ -43,6 +54,10 @@ pub(crate) struct Generate {
     pub(crate) max_tokens: usize,
     pub(crate) ignore_eos: bool,
     pub(crate) logprobs: Option<usize>,
+    /// The prompt is told too; of several answers only the first does so.
+    pub(crate) scores: Option<PromptScores>,
+    /// The end token is told too.
+    pub(crate) tells_end: bool,
     pub(crate) matcher: Option<Matcher>,
     pub(crate) text: TextOutput,
     pub(crate) history: History,
@@ -102,9 +117,16 @@ impl Sequence {
     pub(super) fn want(&self, tokens: usize) -> Want {
         match self.goal {
             Goal::Embed { .. } => Want::Hidden,
+            Goal::Generate(_) if self.scores_prompt() => Want::Hidden,
             Goal::Generate(_) if tokens == self.pending() => Want::LastLogits,
             Goal::Generate(_) => Want::Nothing,
         }
+    }
+
+    /// Whether log-probabilities of its prompt are still to be told.
+    pub(super) fn scores_prompt(&self) -> bool {
+        let Goal::Generate(generate) = &self.goal else { return false };
+        generate.scores.as_ref().is_some_and(|scores| !scores.is_over(self.prompt_tokens))
     }
 
     /// Tokens that it may still cost.

@@ -22,7 +22,7 @@ use crate::tokenizer::Tokenizer;
 /// Owns the runner and everything that runs on it.
 pub(crate) struct StepLoop {
     pub(super) tokenizer: Arc<Tokenizer>,
-    runner: Box<dyn Runner>,
+    pub(super) runner: Box<dyn Runner>,
     commands: mpsc::Receiver<Command>,
     limits: Limits,
     pub(super) pages: Pages,
@@ -191,7 +191,9 @@ impl StepLoop {
     }
 
     fn reuse_prefix(&mut self, sequence: &mut Sequence) {
-        if let Goal::Generate(_) = sequence.goal {
+        // A position whose keys and values are reused has no logits.
+        let reuses = matches!(sequence.goal, Goal::Generate(_)) && !sequence.scores_prompt();
+        if reuses {
             // At least one token must run, for its logits.
             let known = &sequence.tokens[..sequence.tokens.len() - 1];
             sequence.pages = self.pages.reuse(&sequence.scope, known);

@@ -3,7 +3,8 @@
 //! choosing which file to load, networks.
 //!
 //! No count, length or offset is used before it is checked against the bytes that remain, so a
-//! file of n bytes can make the reader allocate a small multiple of n and no more.
+//! file of n bytes can make the reader allocate a small multiple of n and no more: measured over
+//! hostile files in `tests/hostile_memory.rs`.
 
 mod cursor;
 mod error;

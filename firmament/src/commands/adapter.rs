@@ -1,4 +1,4 @@
-//! `firmament adapter`: bring a PEFT directory, see what serves, move names, delete.
+//! `firmament adapter`: bring a PEFT directory, see what serves, move names, pin, delete.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,10 @@ pub enum Action {
     Show(Named),
     /// Point a name at one of an adapter's generations.
     Alias(Alias),
+    /// Keep an adapter in the memory of every node, whatever else is loaded.
+    Pin(Named),
+    /// Let an adapter be evicted again.
+    Unpin(Named),
     /// Delete an adapter with all its generations.
     Rm(Named),
 }
@@ -80,7 +84,7 @@ pub async fn run(action: Action, output: Output) -> Result<(), Failure> {
         Action::Add(add) => upload(add, output).await,
         Action::List(server) => {
             let adapters: Vec<AdapterInfo> = Api::new(&server)?.list(&["v1", "adapters"]).await?;
-            let head = ["NAME", "GENERATION", "OWNER", "SHARED"];
+            let head = ["NAME", "GENERATION", "OWNER", "SHARED", "PINNED"];
             output.list(
                 &adapters,
                 &head,
@@ -95,6 +99,8 @@ pub async fn run(action: Action, output: Output) -> Result<(), Failure> {
             Ok(())
         }
         Action::Alias(alias) => point(alias, output).await,
+        Action::Pin(named) => pin(named, Method::PUT, output).await,
+        Action::Unpin(named) => pin(named, Method::DELETE, output).await,
         Action::Rm(named) => {
             let api = Api::new(&named.server)?;
             let segments = ["v1", "adapters", named.name.as_str()];
@@ -168,10 +174,23 @@ async fn point(alias: Alias, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn pin(named: Named, method: Method, output: Output) -> Result<(), Failure> {
+    let api = Api::new(&named.server)?;
+    let segments = ["v1", "adapters", named.name.as_str(), "pin"];
+    let info: AdapterInfo = api.answer(api.request(method, &segments)).await?;
+    output.show(&info, || format!("{} is {}", info.id, pinned(&info)));
+    Ok(())
+}
+
+const fn pinned(adapter: &AdapterInfo) -> &'static str {
+    if adapter.pinned { "pinned" } else { "not pinned" }
+}
+
 fn row(adapter: &AdapterInfo) -> Vec<String> {
     let generation = adapter.generation.as_deref().map_or("-", short);
-    let shared = if adapter.shared { "yes" } else { "no" };
-    vec![adapter.id.clone(), generation.to_owned(), adapter.owned_by.clone(), shared.to_owned()]
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let (shared, pinned) = (yes(adapter.shared), yes(adapter.pinned));
+    vec![adapter.id.clone(), generation.to_owned(), adapter.owned_by.clone(), shared, pinned]
 }
 
 fn describe(adapter: &AdapterInfo) -> String {
@@ -183,7 +202,8 @@ fn describe(adapter: &AdapterInfo) -> String {
     let aliases = adapter.aliases.iter();
     let aliases = aliases.map(|alias| format!("{} -> {}", alias.name, short(&alias.generation)));
     let aliases = aliases.collect::<Vec<_>>().join("\n");
-    format!("{} serves {serving}\n\n{generations}\n\n{aliases}", adapter.id)
+    let pinned = pinned(adapter);
+    format!("{} serves {serving}, {pinned}\n\n{generations}\n\n{aliases}", adapter.id)
 }
 
 fn generation_row(generation: &GenerationInfo) -> Vec<String> {

@@ -133,3 +133,11 @@ pub fn real() -> tempfile::TempDir {
         .expect("linked");
     data
 }
+
+/// Asks again and again; each answer takes a command's time.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not in time");
+    }
+}

@@ -1,9 +1,9 @@
 //! The numbers of one request: first token, between tokens, to the end, tokens.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use protocol::{Event, NodeKind, Placement};
+use tokio::time::Instant;
 
 use super::Task;
 use crate::app::App;

@@ -50,7 +50,7 @@ pub struct Run {
 /// # Errors
 /// [`ApiError::Place`] if no node can take it in time; [`ApiError::Work`] with what the last node said.
 pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
-    let deadline = Instant::now() + app.config.request_timeout;
+    let deadline = app.deadline(task.context);
     let mut request = PlaceRequest {
         tenant: task.caller.tenant.clone(),
         firmware: task.model.firmware,

@@ -1,13 +1,13 @@
 //! What is known of a request from its head.
 
 use std::num::{NonZeroU64, NonZeroU128};
-use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use protocol::{NodeKind, RequestId};
 use telemetry::TraceParent;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::ApiError;

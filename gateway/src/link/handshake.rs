@@ -33,11 +33,11 @@ pub(super) async fn greet(
     let FromNode::Proof { signature } = receive(socket, assembler).await? else {
         return Err(Refusal::Malformed);
     };
-    PROTOCOL.common(hello.protocol).ok_or(Refusal::Protocol)?;
+    let protocol = PROTOCOL.common(hello.protocol).ok_or(Refusal::Protocol)?;
     let record = known(links, &hello).await?;
     prove(&record, &nonce, &signature)?;
     check(&record, &hello.capabilities)?;
-    let link = begin(links, record, hello.capabilities).await?;
+    let link = begin(links, record, hello.capabilities, protocol).await?;
     let welcome = Welcome {
         epoch: link.epoch,
         heartbeat_every_ms: links.0.config.heartbeat_every.as_millis() as u32,
@@ -84,13 +84,14 @@ async fn begin(
     links: &Links,
     record: Node,
     capabilities: NodeCapabilities,
+    protocol: u16,
 ) -> Result<Arc<Link>, Refusal> {
     let (config, context) = (&links.0.config, &links.0.context);
     let begun = context.registry.begin_session(&record.id, links.now()).await;
     let epoch = begun.map_err(|error| refusal(&error))?;
     let limits = LinkLimits { streams_max: config.streams_max, events_max: config.events_max };
     let closing = context.scope.token().child_token();
-    let link = Arc::new(Link::new(record, capabilities, epoch, limits, closing));
+    let link = Arc::new(Link::new(record, capabilities, (epoch, protocol), limits, closing));
     links.insert(&link)?;
     Ok(link)
 }

@@ -1,12 +1,13 @@
-//! Keeps a link honest: presence at each heartbeat, revocation and later sessions in between.
+//! Keeps a link honest: presence at each heartbeat; revocation, later sessions and pins in between.
 
 use std::sync::Arc;
 
-use protocol::NodeLoad;
 use protocol::link::Refusal;
+use protocol::{GenerationId, NodeLoad};
 use scheduler::core::NodePresence;
 use store::StoreError;
 use store::live::Presence;
+use store::registry::{Current, GenerationState};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -57,6 +58,7 @@ pub(super) async fn keep(links: Links, link: Arc<Link>, mut beats: watch::Receiv
     let mut check = tokio::time::interval(config.check_every);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut touch_at = Instant::now() + config.touch_every;
+    let mut pins = None;
     beats.mark_changed();
     loop {
         let kept = tokio::select! {
@@ -68,7 +70,10 @@ pub(super) async fn keep(links: Links, link: Arc<Link>, mut beats: watch::Receiv
                 let beat = beats.borrow_and_update().clone();
                 announce(&links, &link, beat).await
             }
-            _ = check.tick() => look(&links, &link, &mut touch_at).await,
+            _ = check.tick() => match look(&links, &link, &mut touch_at).await {
+                Ok(()) => pin(&links, &link, &mut pins).await,
+                failed => failed,
+            },
         };
         if let Err(error) = kept {
             judge(&link, &error);
@@ -107,6 +112,26 @@ async fn look(links: &Links, link: &Link, touch_at: &mut Instant) -> Result<(), 
         Some(record) if record.revoked_at.is_some() => link.close(Refusal::Revoked),
         Some(record) if record.session_epoch > link.epoch => link.close(Refusal::Fenced),
         Some(_) => {}
+    }
+    Ok(())
+}
+
+/// Tells the node which adapters to keep in memory, when it links and whenever that has changed.
+async fn pin(
+    links: &Links,
+    link: &Link,
+    told: &mut Option<Vec<GenerationId>>,
+) -> Result<(), StoreError> {
+    let adapters = links.0.context.registry.pinned_adapters().await?;
+    let firmwares = &link.capabilities.firmwares;
+    let runs = |current: &Current| {
+        let here = firmwares.iter().any(|info| info.id == current.firmware);
+        here && current.state == GenerationState::Serving
+    };
+    let current = adapters.into_iter().filter_map(|adapter| adapter.current);
+    let wanted: Vec<GenerationId> = current.filter(runs).map(|current| current.id).collect();
+    if told.as_ref() != Some(&wanted) && link.pin(wanted.clone()) {
+        *told = Some(wanted);
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use protocol::frame::{FrameError, MESSAGE_BYTES_MAX, Outbox};
-use protocol::link::{Execute, FromNode, Refusal, ToNode, encode};
-use protocol::{ErrorCode, Event, NodeCapabilities, NodeId, Work, WorkError};
+use protocol::link::{Execute, FromNode, PIN_SINCE, Refusal, ToNode, encode};
+use protocol::{ErrorCode, Event, GenerationId, NodeCapabilities, NodeId, Work, WorkError};
 use store::registry::Node;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) record: Node,
     pub(super) capabilities: NodeCapabilities,
     pub(super) epoch: u64,
+    /// The version of the messages that both ends know.
+    protocol: u16,
     pub(super) token: SessionToken,
     events_max: usize,
     streams_max: usize,
@@ -87,7 +89,7 @@ impl Link {
     pub(super) fn new(
         record: Node,
         capabilities: NodeCapabilities,
-        epoch: u64,
+        (epoch, protocol): (u64, u16),
         limits: LinkLimits,
         closing: CancellationToken,
     ) -> Self {
@@ -95,6 +97,7 @@ impl Link {
             record,
             capabilities,
             epoch,
+            protocol,
             token: SessionToken::random(),
             events_max: limits.events_max,
             streams_max: limits.streams_max,
@@ -200,6 +203,12 @@ impl Link {
     fn say_cancel(&self, stream: u64) {
         // With even the reserve full, the writer is stalled and the link about to end.
         let _ = self.send(&ToNode::Cancel { stream });
+    }
+
+    /// Tells the node which adapters to keep in memory; false if they could not be told. A node of an
+    /// earlier release keeps what its requests use.
+    pub(super) fn pin(&self, generations: Vec<GenerationId>) -> bool {
+        self.protocol < PIN_SINCE || self.send(&ToNode::Pin { generations }).is_ok()
     }
 
     /// Queues a message that belongs to no request's data.

@@ -1,6 +1,34 @@
-//! Ids of tool calls.
+//! How calls are told: in which form, under which id.
 
-use protocol::Digest;
+use protocol::{Digest, FinishReason};
+
+use super::finish_reason;
+
+/// The form in which a reply tells calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CallForm {
+    /// As `tool_calls`.
+    #[default]
+    Many,
+    /// As `tool_calls` with one entry.
+    One,
+    /// As `function_call`, the older form, which has room for one.
+    Function,
+}
+
+impl CallForm {
+    /// Whether an answer tells its call of this number.
+    pub(super) fn tells(self, call: u32) -> bool {
+        call == 0 || self == Self::Many
+    }
+
+    pub(super) fn finish_reason(self, reason: FinishReason) -> &'static str {
+        match (self, reason) {
+            (Self::Function, FinishReason::ToolCalls) => "function_call",
+            (_, reason) => finish_reason(reason),
+        }
+    }
+}
 
 /// An id that is the same however the reply is sent, and differs between replies.
 pub(super) fn call_id(reply: &str, choice: u32, call: u32) -> String {

@@ -8,7 +8,8 @@ use protocol::openai::{
 };
 use protocol::{Event, Usage};
 
-use super::{Head, call::call_id, finish_reason, logprobs};
+use super::call::{CallForm, call_id};
+use super::{Head, logprobs};
 
 /// Turns events into chunks.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct ChatChunks {
     choices: u32,
     include_usage: bool,
     with_logprobs: bool,
-    parallel_tool_calls: bool,
+    calls: CallForm,
     begun: BTreeSet<u32>,
 }
 
@@ -25,8 +26,8 @@ impl ChatChunks {
     /// For a chat with this many answers.
     pub fn new(head: Head, choices: u32, include_usage: bool) -> Self {
         let begun = BTreeSet::new();
-        let (with_logprobs, parallel_tool_calls) = (false, true);
-        Self { head, choices, include_usage, with_logprobs, parallel_tool_calls, begun }
+        let (with_logprobs, calls) = (false, CallForm::default());
+        Self { head, choices, include_usage, with_logprobs, calls, begun }
     }
 
     /// Tell log-probabilities.
@@ -35,10 +36,10 @@ impl ChatChunks {
         Self { with_logprobs, ..self }
     }
 
-    /// Whether an answer may hold more than one call.
+    /// Tell calls in this form.
     #[must_use]
-    pub fn parallel_tool_calls(self, parallel_tool_calls: bool) -> Self {
-        Self { parallel_tool_calls, ..self }
+    pub fn calls(self, calls: CallForm) -> Self {
+        Self { calls, ..self }
     }
 
     /// The chunks that tell `event`, in order.
@@ -57,22 +58,21 @@ impl ChatChunks {
                 }
                 chunks
             }
-            Event::ToolCall { call, .. } if call > 0 && !self.parallel_tool_calls => Vec::new(),
+            Event::ToolCall { call, .. } if !self.calls.tells(call) => Vec::new(),
             Event::ToolCall { choice, call, name, arguments } => {
                 let mut chunks = Vec::from_iter(self.begin(choice));
                 let delta = self.call_delta(choice, call, name, arguments);
-                let delta = Delta { tool_calls: Some(vec![delta]), ..Delta::default() };
                 chunks.push(self.chunk(choice, delta, None, None));
                 chunks
             }
             Event::Finished { choice, reason } => {
                 let mut chunks = Vec::from_iter(self.begin(choice));
-                let reason = Some(finish_reason(reason).to_owned());
+                let reason = Some(self.calls.finish_reason(reason).to_owned());
                 chunks.push(self.chunk(choice, Delta::default(), None, reason));
                 chunks
             }
             Event::Done(usage) => Vec::from_iter(self.usage(usage)),
-            Event::Embedding { .. } | Event::Proved(_) => Vec::new(),
+            Event::Prompt { .. } | Event::Embedding { .. } | Event::Proved(_) => Vec::new(),
         }
     }
 
@@ -80,23 +80,22 @@ impl ChatChunks {
     fn begin(&mut self, choice: u32) -> Option<ChatChunk> {
         let first = self.begun.insert(choice);
         let (role, content) = (Some(Role::Assistant), Some(String::new()));
-        first.then(|| self.chunk(choice, Delta { role, content, tool_calls: None }, None, None))
+        first.then(|| self.chunk(choice, Delta { role, content, ..Delta::default() }, None, None))
     }
 
-    fn call_delta(
-        &self,
-        choice: u32,
-        call: u32,
-        name: Option<String>,
-        arguments: String,
-    ) -> ToolCallDelta {
+    fn call_delta(&self, choice: u32, call: u32, name: Option<String>, arguments: String) -> Delta {
         let first = name.is_some();
-        ToolCallDelta {
+        let function = FunctionDelta { name, arguments: Some(arguments) };
+        if self.calls == CallForm::Function {
+            return Delta { function_call: Some(function), ..Delta::default() };
+        }
+        let call = ToolCallDelta {
             index: call,
             id: first.then(|| call_id(&self.head.id, choice, call)),
             kind: first.then_some(ToolKind::Function),
-            function: FunctionDelta { name, arguments: Some(arguments) },
-        }
+            function,
+        };
+        Delta { tool_calls: Some(vec![call]), ..Delta::default() }
     }
 
     fn usage(&self, usage: Usage) -> Option<ChatChunk> {

@@ -8,14 +8,15 @@ use protocol::openai::{
 };
 use protocol::{Event, FinishReason, TokenLogprob, Usage};
 
-use super::{Head, call::call_id, finish_reason, logprobs};
+use super::call::{CallForm, call_id};
+use super::{Head, logprobs};
 
 /// Collects events into one reply.
 #[derive(Debug)]
 pub struct ChatReply {
     head: Head,
     with_logprobs: bool,
-    parallel_tool_calls: bool,
+    calls: CallForm,
     answers: Vec<Answer>,
     usage: Usage,
 }
@@ -30,9 +31,9 @@ struct Answer {
 
 impl ChatReply {
     /// For a chat with this many answers.
-    pub fn new(head: Head, choices: u32, with_logprobs: bool, parallel_tool_calls: bool) -> Self {
+    pub fn new(head: Head, choices: u32, with_logprobs: bool, calls: CallForm) -> Self {
         let answers = (0..choices).map(|_| Answer::default()).collect();
-        Self { head, with_logprobs, parallel_tool_calls, answers, usage: Usage::default() }
+        Self { head, with_logprobs, calls, answers, usage: Usage::default() }
     }
 
     /// Takes one event; one of an answer that was not asked for is dropped.
@@ -43,7 +44,7 @@ impl ChatReply {
                 answer.text.push_str(&text);
                 answer.logprobs.extend(logprobs);
             }
-            Event::ToolCall { call, .. } if call > 0 && !self.parallel_tool_calls => {}
+            Event::ToolCall { call, .. } if !self.calls.tells(call) => {}
             Event::ToolCall { choice, call, name, arguments } => {
                 let Some(answer) = self.answers.get_mut(choice as usize) else { return };
                 let empty = || CalledFunction { name: String::new(), arguments: String::new() };
@@ -57,17 +58,20 @@ impl ChatReply {
                 }
             }
             Event::Done(usage) => self.usage = usage,
-            Event::Started { .. } | Event::Embedding { .. } | Event::Proved(_) => {}
+            Event::Started { .. }
+            | Event::Prompt { .. }
+            | Event::Embedding { .. }
+            | Event::Proved(_) => {}
         }
     }
 
     /// The reply.
     pub fn finish(self) -> ChatCompletion {
-        let (id, with_logprobs) = (self.head.id, self.with_logprobs);
+        let (id, with_logprobs, form) = (self.head.id, self.with_logprobs, self.calls);
         let answers = (0..).zip(self.answers);
         ChatCompletion {
             choices: answers
-                .map(|(index, answer)| answer.choice(&id, index, with_logprobs))
+                .map(|(index, answer)| answer.choice(&id, index, with_logprobs, form))
                 .collect(),
             id,
             object: "chat.completion".to_owned(),
@@ -81,14 +85,17 @@ impl ChatReply {
 }
 
 impl Answer {
-    fn choice(self, reply: &str, index: u32, with_logprobs: bool) -> ChatChoice {
+    fn choice(self, reply: &str, index: u32, with_logprobs: bool, form: CallForm) -> ChatChoice {
         let item = |(call, function)| ToolCallItem {
             id: call_id(reply, index, call),
             kind: ToolKind::Function,
             function,
         };
-        let calls: Vec<ToolCallItem> = self.calls.into_iter().map(item).collect();
-        let only_calls = self.text.is_empty() && !calls.is_empty();
+        let only_calls = self.text.is_empty() && !self.calls.is_empty();
+        let mut calls = self.calls;
+        let legacy = form == CallForm::Function;
+        let function_call = if legacy { calls.remove(&0) } else { None };
+        let calls: Vec<ToolCallItem> = calls.into_iter().map(item).collect();
         ChatChoice {
             index,
             message: ReplyMessage {
@@ -96,10 +103,13 @@ impl Answer {
                 content: (!only_calls).then_some(self.text),
                 refusal: None,
                 tool_calls: (!calls.is_empty()).then_some(calls),
+                function_call,
                 annotations: Vec::new(),
             },
             logprobs: with_logprobs.then(|| logprobs::chat(self.logprobs)),
-            finish_reason: finish_reason(self.reason.unwrap_or(FinishReason::Length)).to_owned(),
+            finish_reason: form
+                .finish_reason(self.reason.unwrap_or(FinishReason::Length))
+                .to_owned(),
         }
     }
 }

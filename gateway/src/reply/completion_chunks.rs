@@ -12,7 +12,8 @@ pub struct CompletionChunks {
     choices: u32,
     include_usage: bool,
     logprobs: Option<u8>,
-    /// What each prompt's answers begin with, told when the prompt starts.
+    /// What each prompt's answers begin with, told when the prompt starts; empty where the node
+    /// tells it.
     echoes: Vec<String>,
     offsets: Vec<u32>,
     left: usize,
@@ -38,6 +39,12 @@ impl CompletionChunks {
         let first = prompt as u32 * self.choices;
         match event {
             Event::Started { .. } => self.echo(prompt, first),
+            Event::Prompt { text, logprobs } => (first..first + self.choices)
+                .map(|index| {
+                    let logprobs = self.lists(index, logprobs.clone());
+                    self.chunk(index, text.clone(), logprobs, None)
+                })
+                .collect(),
             Event::Text { choice, text, logprobs, .. } => {
                 let index = first + choice;
                 let logprobs = self.lists(index, logprobs);

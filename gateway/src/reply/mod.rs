@@ -12,6 +12,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 
+pub use call::CallForm;
 pub use chat_chunks::ChatChunks;
 pub use chat_reply::ChatReply;
 pub use completion_chunks::CompletionChunks;

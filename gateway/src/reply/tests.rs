@@ -33,7 +33,7 @@ fn a_choice_that_was_never_started_still_tells_its_role_first() {
 
 #[test]
 fn choices_that_were_not_asked_for_are_dropped() {
-    let mut reply = ChatReply::new(head(), 1, false, true);
+    let mut reply = ChatReply::new(head(), 1, false, CallForm::Many);
     reply.push(Event::Finished { choice: 7, reason: FinishReason::Stop });
     assert_eq!(reply.finish().choices.len(), 1);
 }

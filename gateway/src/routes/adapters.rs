@@ -27,10 +27,7 @@ pub async fn list_adapters(
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<List<AdapterInfo>>, ApiError> {
     let page = app.registry.adapters(&caller.tenant, &page.into()).await?;
-    let mut data = Vec::with_capacity(page.items.len());
-    for adapter in &page.items {
-        data.push(describe(&app, &caller, adapter).await?);
-    }
+    let data = page.items.iter().map(describe).collect();
     Ok(Json(List::page(data, page.next)))
 }
 
@@ -51,7 +48,7 @@ pub async fn get_adapter(
     let name = adapter_name(&name)?;
     let found = app.registry.adapter(&caller.tenant, &name).await?;
     let adapter = found.ok_or_else(|| no_adapter(name.as_str()))?;
-    let mut info = describe(&app, &caller, &adapter).await?;
+    let mut info = describe(&adapter);
     let generations = app.registry.generations(&adapter.key, &PageRequest::longest()).await?;
     info.generations = generations.items.iter().map(generation_info).collect();
     if adapter.key.tenant == caller.tenant {
@@ -89,18 +86,18 @@ pub async fn delete_adapter(
     Ok(Json(Deleted { id: key.name.to_string(), object: "adapter".to_owned(), deleted: true }))
 }
 
-async fn describe(app: &App, caller: &Caller, adapter: &Adapter) -> Result<AdapterInfo, ApiError> {
-    let found = app.registry.resolve(&caller.tenant, &adapter.key.name).await?;
-    Ok(AdapterInfo {
+pub(super) fn describe(adapter: &Adapter) -> AdapterInfo {
+    AdapterInfo {
         id: adapter.key.name.to_string(),
         object: "adapter".to_owned(),
         owned_by: adapter.key.tenant.to_string(),
         shared: adapter.shared,
+        pinned: adapter.pinned,
         created: adapter.created_at.unix_timestamp(),
-        generation: found.map(|(_, generation)| generation.key.id.to_string()),
+        generation: adapter.current.as_ref().map(|current| current.id.to_string()),
         generations: Vec::new(),
         aliases: Vec::new(),
-    })
+    }
 }
 
 /// A name from a path; what cannot be a name is one that does not exist.

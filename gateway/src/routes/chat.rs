@@ -33,7 +33,7 @@ pub async fn create_chat_completion(
     PlacementWish(wants): PlacementWish,
     ApiJson(request): ApiJson<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let ValidChat { model, prompt, generate, parallel_tool_calls } = ValidChat::try_from(request)?;
+    let ValidChat { model, prompt, generate, calls } = ValidChat::try_from(request)?;
     let model = models::resolve(&app, &caller.tenant, &model).await?;
     let cost = generate.cost(&prompt);
     let permit = app.limits.admit(&caller.tenant, cost).await?;
@@ -53,11 +53,11 @@ pub async fn create_chat_completion(
     if generate.stream {
         let mut chunks = ChatChunks::new(head, choices, generate.include_usage)
             .with_logprobs(with_logprobs)
-            .parallel_tool_calls(parallel_tool_calls);
+            .calls(calls);
         let stream = run.events.map(move |event| event.map(|event| chunks.push(event)));
         return Ok(inference::reply(respond(stream), &run.placement, &model, &permit));
     }
-    let mut reply = ChatReply::new(head, choices, with_logprobs, parallel_tool_calls);
+    let mut reply = ChatReply::new(head, choices, with_logprobs, calls);
     let mut events = run.events;
     while let Some(event) = events.next().await {
         reply.push(event?);

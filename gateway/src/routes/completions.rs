@@ -45,7 +45,8 @@ pub async fn create_completion(
     let model = Arc::new(models::resolve(&app, &caller.tenant, &valid.model).await?);
     let permit = app.limits.admit(&caller.tenant, valid.cost()).await?;
     let echoes = valid.prompts.iter().map(|prompt| prompt.echo.clone()).collect();
-    let (choices, logprobs) = (valid.generate.choices, valid.generate.logprobs);
+    let choices = valid.generate.choices;
+    let logprobs = valid.generate.logprobs.map(|logprobs| logprobs.top);
     let (stream, include_usage) = (valid.generate.stream, valid.generate.include_usage);
     let head = inference::head(&app, "cmpl", &model);
     let batch = Arc::new(Batch {

@@ -107,16 +107,14 @@ pub async fn list_lora_adapters(
     let mut page = Some(PageRequest::longest());
     while let Some(request) = page {
         let aliases = app.registry.aliases(&caller.tenant, &request).await?;
-        for alias in &aliases.items {
-            let found = app.registry.resolve(&caller.tenant, &alias.name).await?;
-            let firmware = found.map(|(_, generation)| generation.firmware);
-            let base = firmwares.iter().find(|known| Some(known.id) == firmware);
-            data.push(LoraAdapterInfo {
+        data.extend(aliases.items.iter().map(|alias| {
+            let base = firmwares.iter().find(|known| known.id == alias.firmware);
+            LoraAdapterInfo {
                 lora_name: alias.name.to_string(),
                 generation: alias.target.id.to_string(),
                 base_model: base.map(|known| known.name.clone()),
-            });
-        }
+            }
+        }));
         page = request.following(&aliases);
     }
     Ok(Json(LoraAdapterList { object: "list".to_owned(), data }))

@@ -16,6 +16,7 @@ mod lora;
 mod models;
 mod nodes;
 mod operations;
+mod pins;
 mod upload;
 
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, ADAPTERS, routes!(adapters::delete_adapter)))
         .routes(guard(app, ADAPTERS, routes!(aliases::put_alias)))
         .routes(guard(app, ADAPTERS, routes!(aliases::delete_alias)))
+        .routes(guard(app, ADMIN, routes!(pins::pin_adapter)))
+        .routes(guard(app, ADMIN, routes!(pins::unpin_adapter)))
         .routes(guard(app, ADMIN, routes!(lora::load_lora_adapter)))
         .routes(guard(app, ADMIN, routes!(lora::unload_lora_adapter)))
         .routes(guard(app, Need::AnyRight, routes!(lora::list_lora_adapters)))

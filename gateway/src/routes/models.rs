@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use protocol::TenantId;
 use protocol::openai::{ErrorBody, ModelCard, ModelList};
 use store::registry::{Adapter, GenerationState, PageRequest};
 
@@ -35,9 +34,7 @@ pub async fn list_models(
     let mut page = Some(PageRequest::longest());
     while let Some(request) = page {
         let adapters = app.registry.adapters(&caller.tenant, &request).await?;
-        for adapter in &adapters.items {
-            data.extend(adapter_card(&app, &caller.tenant, adapter, &firmwares).await?);
-        }
+        data.extend(adapters.items.iter().filter_map(|one| adapter_card(one, &firmwares)));
         page = request.following(&adapters);
     }
     Ok(Json(ModelList { object: "list".to_owned(), data }))
@@ -82,24 +79,17 @@ fn card(known: &KnownFirmware) -> ModelCard {
 }
 
 /// The card of an adapter whose own name leads to a generation that answers.
-async fn adapter_card(
-    app: &App,
-    tenant: &TenantId,
-    adapter: &Adapter,
-    firmwares: &[KnownFirmware],
-) -> Result<Option<ModelCard>, ApiError> {
-    let found = app.registry.resolve(tenant, &adapter.key.name).await?;
-    let serving = found.filter(|(_, generation)| generation.state == GenerationState::Serving);
-    Ok(serving.map(|(alias, generation)| {
-        let base = firmwares.iter().find(|known| known.id == generation.firmware);
-        ModelCard {
-            id: alias.name.to_string(),
-            object: "model".to_owned(),
-            created: generation.created_at.unix_timestamp(),
-            owned_by: adapter.key.tenant.to_string(),
-            root: Some(generation.key.id.to_string()),
-            parent: base.map(|known| known.name.clone()),
-            max_model_len: base.and_then(|known| known.context_length),
-        }
-    }))
+fn adapter_card(adapter: &Adapter, firmwares: &[KnownFirmware]) -> Option<ModelCard> {
+    let current = adapter.current.as_ref();
+    let serving = current.filter(|current| current.state == GenerationState::Serving)?;
+    let base = firmwares.iter().find(|known| known.id == serving.firmware);
+    Some(ModelCard {
+        id: adapter.key.name.to_string(),
+        object: "model".to_owned(),
+        created: serving.created_at.unix_timestamp(),
+        owned_by: adapter.key.tenant.to_string(),
+        root: Some(serving.id.to_string()),
+        parent: base.map(|known| known.name.clone()),
+        max_model_len: base.and_then(|known| known.context_length),
+    })
 }

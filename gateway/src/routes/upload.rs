@@ -61,7 +61,8 @@ pub async fn upload_adapter(
     let form = form.map_err(|_| {
         ApiError::UnsupportedMedia("send the adapter as `multipart/form-data`".to_owned())
     })?;
-    let form = read(&app, form).await?;
+    let read = tokio::time::timeout_at(app.deadline(&context), read(&app, form)).await;
+    let form = read.map_err(|_| ApiError::BodyTimeout)??;
     let name = form.name.ok_or_else(|| ApiError::invalid("name", "name the adapter"))?;
     let name = name.parse().map_err(|error| ApiError::invalid("name", format!("{error}")))?;
     let firmware = publish::firmware(&app, form.firmware.as_deref()).await?;

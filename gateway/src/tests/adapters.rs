@@ -1,12 +1,17 @@
 //! Adapters: upload, names, every way to ask for one, tenants apart.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures_util::stream;
 use http::{Method, Request, header};
-use protocol::{ErrorCode, Work};
+use protocol::{ErrorCode, NodeKind, Work};
 use serde_json::{Value, json};
+use store::registry::{AdapterKey, Catalogue as _};
 
 use super::mock::{Script, error};
-use super::rig::{Reply, Rig, bearer, request};
+use super::rig::{Reply, Rig, bearer, node, request};
+use crate::GatewayConfig;
 
 const BOUNDARY: &str = "line";
 
@@ -70,6 +75,20 @@ async fn an_upload_is_proved_and_serves_under_its_name() {
     let card = rig.get("/v1/models/tiny::mood").await.json();
     assert_eq!((&card["id"], &card["parent"]), (&json!("tiny::mood"), &json!("tiny")));
     assert_eq!(rig.get("/v1/models/nope").await.error().0, 404);
+}
+
+#[tokio::test]
+async fn an_upload_that_never_ends_is_cut_off_at_the_deadline_of_requests() {
+    let config = GatewayConfig {
+        request_timeout: Duration::from_millis(100),
+        stall_timeout: Duration::from_hours(1),
+        ..GatewayConfig::default()
+    };
+    let rig = Rig::with(config).await;
+    let mut endless = upload("mood", "a", &[]);
+    *endless.body_mut() = Body::from_stream(stream::pending::<std::io::Result<Bytes>>());
+    let reply = tokio::time::timeout(Duration::from_secs(20), rig.send(endless)).await;
+    assert_eq!(reply.expect("it does not wait for the caller").error().0, 408);
 }
 
 #[tokio::test]
@@ -276,4 +295,56 @@ async fn adapters_load_from_disk_only_within_the_root_and_only_if_there_is_one()
     assert_eq!(chat(&rig, json!({"model": "mood"})).await.error().0, 404);
     let again = json!({"lora_name": "mood", "lora_path": "mood"});
     assert_eq!(load(&rig, again).await.status, 200, "a retired generation begins anew");
+}
+
+#[tokio::test]
+async fn a_pin_is_shown_until_it_is_taken_away() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    let shown = async || {
+        let one = rig.get("/v1/adapters/mood").await.json()["pinned"].clone();
+        assert_eq!(rig.get("/v1/adapters").await.json()["data"][0]["pinned"], one);
+        one
+    };
+    assert_eq!(shown().await, false);
+    for (method, pinned) in [(Method::PUT, true), (Method::PUT, true), (Method::DELETE, false)] {
+        let reply = rig.call(method, "/v1/adapters/mood/pin", None).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["pinned"]), (200, &json!(pinned)));
+        assert_eq!(shown().await, pinned);
+    }
+    let missing = rig.call(Method::PUT, "/v1/adapters/nope/pin", None).await.error();
+    assert_eq!((missing.0, missing.1.as_str()), (404, "lora_adapter_not_found"));
+}
+
+#[tokio::test]
+async fn pins_that_a_node_could_not_hold_are_refused_with_the_numbers() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    uploaded(&rig, "tone", "b").await;
+    let mut phone = node("phone", NodeKind::Device);
+    phone.presence.capabilities.adapter_budget_bytes = 256 + 255; // each of them takes 256
+    rig.route(vec![phone, node("gpu", NodeKind::Worker)]);
+    let pin =
+        async |name: &str| rig.call(Method::PUT, &format!("/v1/adapters/{name}/pin"), None).await;
+    assert_eq!(pin("mood").await.status, 200);
+    let refused = pin("tone").await;
+    assert_eq!((refused.error().0, refused.error().1.as_str()), (409, "adapter_pins_full"));
+    for part in ["512 bytes", "256 are pinned already", "`phone`", "511 bytes"] {
+        assert!(refused.body.contains(part), "{part}: {}", refused.body);
+    }
+    assert_eq!(pin("mood").await.status, 200, "what is pinned counts once");
+    rig.call(Method::DELETE, "/v1/adapters/mood/pin", None).await;
+    assert_eq!(pin("tone").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_adapter_of_another_tenant_cannot_be_pinned() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    let mood = AdapterKey { tenant: "local".into(), name: "mood".parse().expect("a name") };
+    rig.registry.share_adapter(&mood, true).await.expect("it is there");
+    let key = rig.key("other", &["admin"]).await;
+    let ask = bearer(request(Method::PUT, "/v1/adapters/mood/pin", None), &key);
+    assert_eq!(rig.send(ask).await.status, 404);
+    assert!(rig.registry.pinned_adapters().await.expect("it reads").is_empty());
 }

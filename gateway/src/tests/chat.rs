@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 use http_body_util::BodyExt as _;
-use protocol::{ErrorCode, Event, FinishReason, Prompt, TokenLogprob, TopLogprob, Work};
+use protocol::{
+    ChatRole, ErrorCode, Event, FinishReason, Prompt, TokenLogprob, ToolChoice, TopLogprob, Work,
+};
 use serde_json::{Value, json};
 
 use super::mock::{DONE, STARTED, Script, error, finished, text};
@@ -118,28 +120,35 @@ async fn a_caller_who_leaves_cancels_the_work_and_frees_the_slot() {
     assert!(rig.metrics.encode().contains("outcome=\"cancelled\""));
 }
 
-#[tokio::test]
-async fn tool_calls_are_told_in_both_forms() {
-    let rig = Rig::start().await;
+/// The function that the model calls in [`function_call`].
+const WEATHER: &str = "weather";
+
+/// A call in pieces, and a second one.
+fn function_call() -> Script {
     let call = |call, name: Option<&str>, arguments: &str| Event::ToolCall {
         choice: 0,
         call,
         name: name.map(ToOwned::to_owned),
         arguments: arguments.to_owned(),
     };
-    let events = vec![
+    Script::Events(vec![
         STARTED,
-        call(0, Some("weather"), "{\"city\":"),
+        call(0, Some(WEATHER), "{\"city\":"),
         call(0, None, "\"Oslo\"}"),
         call(1, Some("time"), "{}"),
         finished(0, FinishReason::ToolCalls),
         DONE,
-    ];
+    ])
+}
+
+#[tokio::test]
+async fn tool_calls_are_told_in_both_forms() {
+    let rig = Rig::start().await;
     for _ in 0..3 {
-        rig.nodes.script("phone", Script::Events(events.clone()));
+        rig.nodes.script("phone", function_call());
     }
     let function = |name: &str| json!({"type": "function", "function": {"name": name}});
-    let tools = json!([function("weather"), function("time")]);
+    let tools = json!([function(WEATHER), function("time")]);
     let whole = rig.post(CHAT, chat(json!({"tools": tools}))).await.json();
     let message = &whole["choices"][0]["message"];
     assert_eq!(message["content"], Value::Null);
@@ -162,10 +171,91 @@ async fn tool_calls_are_told_in_both_forms() {
 }
 
 #[tokio::test]
+async fn functions_get_one_call_in_the_older_form() {
+    let rig = Rig::start().await;
+    let functions = json!({"functions": [{"name": WEATHER}, {"name": "time"}]});
+    rig.nodes.script("phone", function_call());
+    let whole = rig.post(CHAT, chat(functions.clone())).await.json();
+    let choice = &whole["choices"][0];
+    let call = json!({"name": WEATHER, "arguments": "{\"city\":\"Oslo\"}"});
+    assert_eq!(choice["message"]["function_call"], call);
+    assert_eq!(
+        (&choice["message"]["content"], choice["message"].get("tool_calls")),
+        (&Value::Null, None)
+    );
+    assert_eq!(choice["finish_reason"], "function_call");
+
+    let mut streamed = functions;
+    streamed["stream"] = true.into();
+    rig.nodes.script("phone", function_call());
+    let events = rig.post(CHAT, chat(streamed)).await.events();
+    let choices = || events.iter().filter_map(|event| event["choices"].get(0));
+    let deltas: Vec<&Value> = choices().filter_map(|c| c["delta"].get("function_call")).collect();
+    let first = json!({"name": WEATHER, "arguments": "{\"city\":"});
+    assert_eq!(deltas, [&first, &json!({"arguments": "\"Oslo\"}"})]);
+    assert!(choices().all(|choice| choice["delta"].get("tool_calls").is_none()));
+    assert!(choices().any(|choice| choice["finish_reason"] == "function_call"));
+}
+
+#[tokio::test]
+async fn functions_and_their_messages_reach_the_node_as_tools() {
+    let rig = Rig::start().await;
+    let body = json!({
+        "functions": [{"name": WEATHER, "description": "d", "parameters": {"type": "object"}}],
+        "function_call": {"name": WEATHER},
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": null,
+             "function_call": {"name": WEATHER, "arguments": "{}"}},
+            {"role": "function", "name": WEATHER, "content": "rain"},
+        ],
+    });
+    assert_eq!(rig.post(CHAT, chat(body)).await.status, 200);
+    let works = rig.nodes.works();
+    let [Work::Generate(work)] = &works[..] else { panic!("{works:?}") };
+    let Prompt::Chat { messages, tools, tool_choice } = &work.prompt else { panic!("{work:?}") };
+    assert_eq!((tools[0].name.as_str(), tools[0].description.as_deref()), (WEATHER, Some("d")));
+    assert_eq!(*tool_choice, ToolChoice::Function(WEATHER.to_owned()));
+    assert_eq!(messages[1].tool_calls[0].name, WEATHER);
+    assert_eq!(messages[2].role, ChatRole::Tool);
+    assert_eq!(messages[2].tool_call_id.as_ref(), Some(&messages[1].tool_calls[0].id));
+}
+
+#[tokio::test]
+async fn functions_that_cannot_be_honoured_are_refused_by_name() {
+    let rig = Rig::start().await;
+    let functions = json!([{"name": WEATHER}]);
+    let tools = json!([{"type": "function", "function": {"name": WEATHER}}]);
+    let call = json!({"name": WEATHER, "arguments": "{}"});
+    let calls = json!([{"id": "c", "type": "function", "function": call}]);
+    let assistant = json!({"role": "assistant", "function_call": call, "tool_calls": calls});
+    for (extra, param) in [
+        (json!({"functions": functions, "tools": tools}), "functions"),
+        (json!({"functions": functions, "tool_choice": "auto"}), "functions"),
+        (json!({"function_call": "auto", "tools": tools}), "functions"),
+        (json!({"functions": functions, "function_call": "required"}), "function_call"),
+        (json!({"functions": functions, "function_call": {"name": "x"}}), "function_call"),
+        (json!({"function_call": {"name": WEATHER}}), "function_call"),
+        (json!({"functions": [{"name": "a b"}]}), "functions[0].name"),
+        (json!({"messages": [assistant]}), "messages[0].function_call"),
+        (json!({"messages": [{"role": "function", "content": "x"}]}), "messages[0].name"),
+    ] {
+        let error = rig.post(CHAT, chat(extra.clone())).await.error();
+        assert_eq!((error.0, error.2.as_deref()), (400, Some(param)), "{extra}");
+    }
+    assert!(rig.nodes.works().is_empty());
+}
+
+#[tokio::test]
 async fn logprobs_have_openais_shape() {
     let rig = Rig::start().await;
     let top = TopLogprob { bytes: b"Hi".to_vec(), logprob: -0.25 };
-    let token = TokenLogprob { bytes: vec![0xf0, 0x9f], logprob: -0.5, top: vec![top] };
+    let token = TokenLogprob {
+        bytes: vec![0xf0, 0x9f],
+        control: false,
+        logprob: Some(-0.5),
+        top: vec![top],
+    };
     let event = Event::Text { choice: 0, text: "x".into(), tokens: vec![1], logprobs: vec![token] };
     rig.nodes.script("phone", Script::Events(vec![event, finished(0, FinishReason::Length), DONE]));
     let reply = rig.post(CHAT, chat(json!({"logprobs": true, "top_logprobs": 1}))).await.json();
@@ -262,7 +352,6 @@ async fn known_fields_that_would_change_the_result_are_refused_and_harmless_ones
         ("modalities", json!(["text", "audio"])),
         ("prediction", json!({"type": "content"})),
         ("web_search_options", json!({})),
-        ("functions", json!([{"name": "f"}])),
         ("reasoning_effort", json!("high")),
         ("verbosity", json!("low")),
         ("service_tier", json!("flex")),

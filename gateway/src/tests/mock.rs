@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -16,6 +17,8 @@ use crate::dispatch::{Events, ExecuteContext, Nodes};
 pub(super) enum Script {
     /// These events, then nothing more.
     Events(Vec<Event>),
+    /// The same after a while.
+    After(Duration, Vec<Event>),
     /// Refused at once.
     Refuse(WorkError),
     /// These events, then this error.
@@ -107,6 +110,10 @@ impl Nodes for MockNodes {
         let ok = |events: Vec<Event>| stream::iter(events).map(Ok);
         match scripted.unwrap_or_else(|| usual(&work)) {
             Script::Events(events) => Ok(ok(events).boxed()),
+            Script::After(pause, events) => {
+                let late = stream::once(tokio::time::sleep(pause)).filter_map(async |()| None);
+                Ok(late.chain(ok(events)).boxed())
+            }
             Script::Refuse(error) => Err(error),
             Script::Break(events, error) => {
                 Ok(ok(events).chain(stream::iter([Err(error)])).boxed())

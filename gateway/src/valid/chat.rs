@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::adapters::AdapterFields;
 use super::sampling::SamplingFields;
-use super::{Generate, ModelSpec, format, generate, messages, tools, unsupported};
+use super::tools::ToolFields;
+use super::{Generate, Logprobs, ModelSpec, format, generate, messages, unsupported};
 use crate::error::ApiError;
+use crate::reply::CallForm;
 
 /// Most alternatives to a token.
 const TOP_LOGPROBS_MAX: u32 = 20;
@@ -21,8 +23,8 @@ pub struct ValidChat {
     pub prompt: Prompt,
     /// How to answer.
     pub generate: Generate,
-    /// Several tool calls an answer are fine.
-    pub parallel_tool_calls: bool,
+    /// How calls are told.
+    pub calls: CallForm,
 }
 
 impl TryFrom<ChatRequest> for ValidChat {
@@ -37,8 +39,14 @@ impl TryFrom<ChatRequest> for ValidChat {
             lora: request.lora,
         };
         let model = ModelSpec::read(request.model, adapters)?;
-        let tools = tools::tools(request.tools)?;
-        let tool_choice = tools::tool_choice(request.tool_choice, &tools)?;
+        let tools = ToolFields {
+            tools: request.tools,
+            tool_choice: request.tool_choice,
+            parallel_tool_calls: request.parallel_tool_calls,
+            functions: request.functions,
+            function_call: request.function_call,
+        };
+        let (tools, tool_choice, calls) = tools.check()?;
         let messages = messages::messages(request.messages)?;
         let stream = request.stream.unwrap_or(false);
         let sampling = SamplingFields {
@@ -64,8 +72,7 @@ impl TryFrom<ChatRequest> for ValidChat {
             include_usage: generate::include_usage(stream, request.stream_options)?,
         };
         let prompt = Prompt::Chat { messages, tools, tool_choice };
-        let parallel_tool_calls = request.parallel_tool_calls.unwrap_or(true);
-        Ok(Self { model, prompt, generate, parallel_tool_calls })
+        Ok(Self { model, prompt, generate, calls })
     }
 }
 
@@ -77,8 +84,6 @@ fn refuse_unsupported(request: &ChatRequest) -> Result<(), ApiError> {
     unsupported::only("reasoning_effort", request.reasoning_effort.as_ref(), &["none"])?;
     unsupported::only("verbosity", request.verbosity.as_ref(), &["medium"])?;
     unsupported::only("service_tier", request.service_tier.as_ref(), &["auto", "default"])?;
-    unsupported::only("function_call", request.function_call.as_ref(), &["none"])?;
-    unsupported::absent("functions", request.functions.as_ref())?;
     unsupported::absent("store", request.store.as_ref())?;
     let text_only = |value: &Value| value.is_null() || *value == json!(["text"]);
     if !request.modalities.as_ref().is_none_or(text_only) {
@@ -101,13 +106,16 @@ fn max_tokens(new: Option<u32>, old: Option<u32>) -> Result<Option<u32>, ApiErro
     Ok(new.or(old))
 }
 
-fn logprobs(wanted: Option<bool>, top: Option<u32>) -> Result<Option<u8>, ApiError> {
+fn logprobs(wanted: Option<bool>, top: Option<u32>) -> Result<Option<Logprobs>, ApiError> {
     let invalid = |message: &str| Err(ApiError::invalid("top_logprobs", message));
     match (wanted.unwrap_or(false), top) {
         (_, Some(TOP_LOGPROBS_MAX_1..)) => invalid("`top_logprobs` is a whole number from 0 to 20"),
         (false, None | Some(0)) => Ok(None),
         (false, Some(_)) => invalid("`top_logprobs` goes only with `logprobs: true`"),
-        (true, top) => Ok(Some(u8::try_from(top.unwrap_or(0)).expect("at most 20"))),
+        (true, top) => {
+            let top = u8::try_from(top.unwrap_or(0)).expect("at most 20");
+            Ok(Some(Logprobs { top, of_prompt: false }))
+        }
     }
 }
 

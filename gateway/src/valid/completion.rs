@@ -5,7 +5,7 @@ use protocol::openai::{CompletionRequest, Input};
 
 use super::adapters::AdapterFields;
 use super::sampling::SamplingFields;
-use super::{Generate, ModelSpec, format, generate, unsupported};
+use super::{Generate, Logprobs, ModelSpec, format, generate, unsupported};
 use crate::core::Cost;
 use crate::error::ApiError;
 
@@ -32,7 +32,7 @@ pub struct ValidCompletion {
 pub struct CompletionPrompt {
     /// The text or tokens.
     pub prompt: Prompt,
-    /// What each answer begins with.
+    /// What each answer begins with, unless the node tells the prompt itself.
     pub echo: String,
 }
 
@@ -54,11 +54,6 @@ impl TryFrom<CompletionRequest> for ValidCompletion {
             return Err(ApiError::unsupported("best_of", "`best_of` can only be the same as `n`"));
         }
         let echo = request.echo.unwrap_or(false);
-        if echo && request.logprobs.is_some() {
-            let message =
-                "`echo` with `logprobs` is not supported: prompts have no log-probabilities";
-            return Err(ApiError::unsupported("echo", message));
-        }
         let adapters = AdapterFields {
             adapter: request.adapter,
             adapter_id: request.adapter_id,
@@ -77,20 +72,20 @@ impl TryFrom<CompletionRequest> for ValidCompletion {
             logit_bias: request.logit_bias,
         };
         let stream = request.stream.unwrap_or(false);
-        let max_tokens = generate::max_tokens("max_tokens", request.max_tokens)?;
+        let logprobs = logprobs(request.logprobs, echo)?;
         let generate = Generate {
             sampling: sampling.check()?,
             seed: request.seed.map(i64::cast_unsigned),
-            max_tokens: max_tokens.or(Some(USUAL_MAX_TOKENS)),
+            max_tokens: request.max_tokens.or(Some(USUAL_MAX_TOKENS)),
             stop: generate::stops(request.stop)?,
             choices,
             constraint: format::constraint(request.response_format)?,
-            logprobs: logprobs(request.logprobs)?,
+            logprobs,
             ignore_eos: request.ignore_eos.unwrap_or(false),
             stream,
             include_usage: generate::include_usage(stream, request.stream_options)?,
         };
-        let prompts = prompts(request.prompt, echo)?;
+        let prompts = prompts(request.prompt, echo && logprobs.is_none())?;
         Ok(Self { model, prompts, generate })
     }
 }
@@ -116,17 +111,20 @@ fn prompts(input: Input, echo: bool) -> Result<Vec<CompletionPrompt>, ApiError> 
         let echo = match &prompt {
             _ if !echo => String::new(),
             Prompt::Text(text) => text.clone(),
-            _ => return Err(ApiError::unsupported("echo", "`echo` needs prompts that are text")),
+            _ => {
+                let message = "`echo` of token ids needs `logprobs`";
+                return Err(ApiError::unsupported("echo", message));
+            }
         };
         Ok(CompletionPrompt { prompt, echo })
     };
     inputs("prompt", input, PROMPTS_MAX)?.into_iter().map(with_echo).collect()
 }
 
-fn logprobs(logprobs: Option<u32>) -> Result<Option<u8>, ApiError> {
+fn logprobs(logprobs: Option<u32>, echo: bool) -> Result<Option<Logprobs>, ApiError> {
     let Some(top) = logprobs else { return Ok(None) };
     match u8::try_from(top) {
-        Ok(fits) if top <= LOGPROBS_MAX => Ok(Some(fits)),
+        Ok(fits) if top <= LOGPROBS_MAX => Ok(Some(Logprobs { top: fits, of_prompt: echo })),
         _ => Err(ApiError::invalid("logprobs", "`logprobs` is a whole number from 0 to 5")),
     }
 }

@@ -28,14 +28,23 @@ pub struct Generate {
     pub choices: u32,
     /// The form that answers must have.
     pub constraint: Option<Constraint>,
-    /// Alternatives to tell beside the drawn tokens' log-probabilities.
-    pub logprobs: Option<u8>,
+    /// Log-probabilities to tell.
+    pub logprobs: Option<Logprobs>,
     /// Go on past the end.
     pub ignore_eos: bool,
     /// Answer with server-sent events.
     pub stream: bool,
     /// End the stream with the usage.
     pub include_usage: bool,
+}
+
+/// Which log-probabilities to tell beside those of the drawn tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logprobs {
+    /// Of this many alternatives at each place.
+    pub top: u8,
+    /// Of the prompt's tokens, first.
+    pub of_prompt: bool,
 }
 
 impl Generate {
@@ -56,7 +65,8 @@ impl Generate {
             stop: self.stop.clone(),
             choices: self.choices,
             constraint: self.constraint.clone(),
-            logprobs: self.logprobs,
+            logprobs: self.logprobs.map(|logprobs| logprobs.top),
+            prompt_logprobs: self.logprobs.is_some_and(|logprobs| logprobs.of_prompt),
             ignore_eos: self.ignore_eos,
             tenant,
         })

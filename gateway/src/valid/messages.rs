@@ -1,6 +1,6 @@
 //! Messages as the chat template takes them: text parts joined, other parts refused by name.
 
-use protocol::openai::{Content, ContentPart, Message, Role, ToolCallItem};
+use protocol::openai::{Content, ContentPart, Message, Role, ToolCallItem, ToolKind};
 use protocol::{ChatMessage, ChatRole, ToolCall};
 
 use super::tools::is_name;
@@ -25,10 +25,8 @@ pub(super) fn messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiEr
 fn read(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
     let param = |field: &str| format!("messages[{index}].{field}");
     unsupported::absent(&param("audio"), message.audio.as_ref())?;
-    unsupported::absent(&param("function_call"), message.function_call.as_ref())?;
-    let role = role(message.role).ok_or_else(|| {
-        ApiError::unsupported(param("role"), "`function` messages are not supported: use `tool`")
-    })?;
+    let message = today(message).map_err(|(field, text)| ApiError::invalid(param(field), text))?;
+    let role = role(message.role);
     let tool_calls = calls(&param("tool_calls"), message.tool_calls.unwrap_or_default())?;
     if !tool_calls.is_empty() && role != ChatRole::Assistant {
         return Err(ApiError::invalid(param("tool_calls"), "only the assistant calls tools"));
@@ -54,13 +52,33 @@ fn read(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
     Ok(ChatMessage { role, content, name, tool_calls, tool_call_id })
 }
 
-const fn role(role: Role) -> Option<ChatRole> {
+/// A message about functions in today's form. The older form has no ids, only names: a call and its
+/// result find each other by the function's.
+fn today(message: Message) -> Result<Message, (&'static str, &'static str)> {
+    let id = |name: &str| format!("call_{name}");
+    match message {
+        Message { function_call: Some(_), tool_calls: Some(_), .. } => {
+            Err(("function_call", "`function_call` is the older form of `tool_calls`: use one"))
+        }
+        Message { function_call: Some(function), .. } => {
+            let call = ToolCallItem { id: id(&function.name), kind: ToolKind::Function, function };
+            Ok(Message { function_call: None, tool_calls: Some(vec![call]), ..message })
+        }
+        Message { role: Role::Function, .. } => {
+            let name = message.name.as_deref().ok_or(("name", "name the function"))?;
+            let tool_call_id = Some(id(name));
+            Ok(Message { role: Role::Tool, tool_call_id, ..message })
+        }
+        message => Ok(message),
+    }
+}
+
+const fn role(role: Role) -> ChatRole {
     match role {
-        Role::Developer | Role::System => Some(ChatRole::System),
-        Role::User => Some(ChatRole::User),
-        Role::Assistant => Some(ChatRole::Assistant),
-        Role::Tool => Some(ChatRole::Tool),
-        Role::Function => None,
+        Role::Developer | Role::System => ChatRole::System,
+        Role::User => ChatRole::User,
+        Role::Assistant => ChatRole::Assistant,
+        Role::Tool | Role::Function => ChatRole::Tool,
     }
 }
 

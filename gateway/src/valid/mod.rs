@@ -16,4 +16,4 @@ pub use adapters::ModelSpec;
 pub use chat::ValidChat;
 pub use completion::{CompletionPrompt, ValidCompletion};
 pub use embedding::ValidEmbedding;
-pub use generate::Generate;
+pub use generate::{Generate, Logprobs};

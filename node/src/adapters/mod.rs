@@ -3,8 +3,9 @@
 
 mod cache;
 mod download;
+mod pins;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +36,8 @@ pub(crate) struct Adapters {
     bytes_max: u64,
     loads: Semaphore,
     flights: Mutex<HashMap<GenerationId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Those that the engine was told to keep; they outlive a link.
+    pinned: Mutex<BTreeSet<GenerationId>>,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -54,6 +57,7 @@ impl Adapters {
             bytes_max: config.adapter_bytes_max,
             loads: Semaphore::new(LOADS_MAX),
             flights: Mutex::default(),
+            pinned: Mutex::default(),
             metrics,
         })
     }

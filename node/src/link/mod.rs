@@ -177,6 +177,10 @@ impl Links {
                         work.cancel(stream);
                         false
                     }
+                    ToNode::Pin { generations } => {
+                        work.pin(generations);
+                        false
+                    }
                     ToNode::Drain => true,
                     ToNode::Refused { code, message } => {
                         return Err(NodeError::Refused { code, message });

@@ -15,6 +15,9 @@ pub struct AdapterInfo {
     pub owned_by: String,
     /// Whether every tenant may use it.
     pub shared: bool,
+    /// Whether nodes keep it in memory whatever else is loaded.
+    #[serde(default)]
+    pub pinned: bool,
     /// When its first generation came.
     pub created: i64,
     /// Where its own name leads; null if no generation serves under it.

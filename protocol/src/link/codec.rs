@@ -52,6 +52,7 @@ mod tests {
             choices: 1,
             constraint: Some(Constraint::JsonSchema(json!({ "type": "object", "n": 1.5 }))),
             logprobs: None,
+            prompt_logprobs: false,
             ignore_eos: false,
             tenant: TenantId::from("local"),
         };
@@ -93,7 +94,12 @@ mod tests {
         };
         let node = NodeId::from("abc");
         let hello = Hello { node, protocol: PROTOCOL, capabilities };
-        let token = TokenLogprob { bytes: vec![0xff, 0], logprob: -0.5, top: Vec::new() };
+        let token = TokenLogprob {
+            bytes: vec![0xff, 0],
+            control: false,
+            logprob: Some(-0.5),
+            top: Vec::new(),
+        };
         let text =
             Event::Text {
                 choice: 0, text: "é".to_owned(), tokens: vec![4], logprobs: vec![token]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Versions;
-use crate::{Event, NodeCapabilities, NodeId, NodeLoad, RequestId, Work, WorkError};
+use crate::{Event, GenerationId, NodeCapabilities, NodeId, NodeLoad, RequestId, Work, WorkError};
 
 /// What a gateway says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,11 @@ pub enum ToNode {
     },
     /// Finish what runs, refuse what comes.
     Drain,
+    /// Keep exactly these adapters in memory, whatever else is loaded; load those that are not there.
+    Pin {
+        /// All of them.
+        generations: Vec<GenerationId>,
+    },
 }
 
 /// What a linked node needs to know.
@@ -184,7 +189,11 @@ impl ToNode {
         match self {
             Self::Execute(execute) => execute.stream,
             Self::Cancel { stream } => *stream,
-            Self::Challenge { .. } | Self::Welcome(_) | Self::Refused { .. } | Self::Drain => 0,
+            Self::Challenge { .. }
+            | Self::Welcome(_)
+            | Self::Refused { .. }
+            | Self::Drain
+            | Self::Pin { .. } => 0,
         }
     }
 }

@@ -23,7 +23,9 @@ pub use messages::{Execute, FromNode, Hello, Refusal, ToNode, Welcome};
 use serde::{Deserialize, Serialize};
 
 /// The versions of these messages that this release speaks.
-pub const PROTOCOL: Versions = Versions { min: 1, max: 1 };
+pub const PROTOCOL: Versions = Versions { min: 1, max: 2 };
+/// The first version with [`ToNode::Pin`].
+pub const PIN_SINCE: u16 = 2;
 
 /// A range of protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

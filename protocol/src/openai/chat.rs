@@ -7,7 +7,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    AdapterSelector, LoraItem, Message, ResponseFormat, Stop, ToolChoiceField, ToolDefinition,
+    AdapterSelector, FunctionCallField, FunctionDefinition, LoraItem, Message, ResponseFormat,
+    Stop, ToolChoiceField, ToolDefinition,
 };
 
 /// A conversation to continue.
@@ -103,10 +104,10 @@ pub struct ChatRequest {
     pub moderation: Option<Value>,
     /// Not supported.
     pub web_search_options: Option<Value>,
-    /// Not supported: use `tools`.
-    pub functions: Option<Value>,
-    /// Not supported: use `tool_choice`.
-    pub function_call: Option<Value>,
+    /// The older form of `tools`; not both. The reply tells one call as `function_call`.
+    pub functions: Option<Vec<FunctionDefinition>>,
+    /// The older form of `tool_choice`.
+    pub function_call: Option<FunctionCallField>,
 }
 
 /// What a stream tells besides text.

@@ -20,7 +20,7 @@ pub struct CompletionRequest {
     /// One text or list of token ids, or several.
     pub prompt: Input,
 
-    /// Most tokens to generate, 1 or more. Default 16.
+    /// Most tokens to generate; 0 only reads the prompt. Default 16.
     pub max_tokens: Option<u32>,
     /// 0 to 2; 0 takes the likeliest token. Default 1.
     pub temperature: Option<f64>,
@@ -36,9 +36,10 @@ pub struct CompletionRequest {
     pub stop: Option<Stop>,
     /// Same seed, same request, same answer.
     pub seed: Option<i64>,
-    /// Tell the log-probabilities of the drawn tokens and this many alternatives, 0 to 5.
+    /// Tell the log-probabilities of the tokens and this many alternatives, 0 to 5.
     pub logprobs: Option<u32>,
-    /// Begin each answer with its prompt. Not with `logprobs`, nor with token ids.
+    /// Begin each answer with its prompt; with `logprobs`, those of the prompt's tokens come first.
+    /// A prompt of token ids needs `logprobs` for this.
     pub echo: Option<bool>,
     /// Token id to a value from -100 to 100 that is added to its logit.
     pub logit_bias: Option<BTreeMap<String, f64>>,

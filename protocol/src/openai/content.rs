@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::ToolCallItem;
+use super::{CalledFunction, ToolCallItem};
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -36,9 +36,9 @@ pub struct Message {
     /// Not supported unless null.
     #[serde(default, skip_serializing)]
     pub audio: Option<Value>,
-    /// Not supported unless null: use `tool_calls`.
-    #[serde(default, skip_serializing)]
-    pub function_call: Option<Value>,
+    /// A call that the assistant made, in the older form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_call: Option<CalledFunction>,
 }
 
 /// Who speaks.
@@ -55,7 +55,7 @@ pub enum Role {
     Assistant,
     /// The result of a tool call.
     Tool,
-    /// Not supported: use `tool`.
+    /// The result of a `function_call`: the older form of `tool`.
     Function,
 }
 

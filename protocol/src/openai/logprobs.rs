@@ -39,15 +39,15 @@ pub struct TopLogprobEntry {
     pub bytes: Option<Vec<u8>>,
 }
 
-/// Those of a completion: four lists with one entry a token.
+/// Those of a completion: four lists with one entry a token. A prompt's first token has no probability.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct CompletionLogprobs {
-    /// The tokens' texts.
+    /// The tokens' texts; a part of a character reads as `bytes:\xe2\x80`.
     pub tokens: Vec<String>,
     /// Natural logarithms of their probabilities.
-    pub token_logprobs: Vec<f32>,
+    pub token_logprobs: Vec<Option<f32>>,
     /// The likeliest tokens at each place.
-    pub top_logprobs: Option<Vec<BTreeMap<String, f32>>>,
+    pub top_logprobs: Option<Vec<Option<BTreeMap<String, f32>>>>,
     /// Where each token begins in the answer, in characters.
     pub text_offset: Vec<u32>,
 }

@@ -36,8 +36,8 @@ pub use reply::{
     ToolCallDelta,
 };
 pub use tool::{
-    CalledFunction, ChosenFunction, FunctionDefinition, ToolCallItem, ToolChoiceField,
-    ToolDefinition, ToolKind,
+    CalledFunction, ChosenFunction, FunctionCallField, FunctionDefinition, ToolCallItem,
+    ToolChoiceField, ToolDefinition, ToolKind,
 };
 pub use usage::{CompletionTokensDetails, PromptTokensDetails, UsageReport};
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{ChatLogprobs, Role, ToolCallItem, ToolKind, UsageReport};
+use super::{CalledFunction, ChatLogprobs, Role, ToolCallItem, ToolKind, UsageReport};
 
 /// A continued conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -36,7 +36,7 @@ pub struct ChatChoice {
     pub message: ReplyMessage,
     /// If they were asked for.
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop`, `length` or `tool_calls`.
+    /// `stop`, `length`, `tool_calls` or, if the request named `functions`, `function_call`.
     pub finish_reason: String,
 }
 
@@ -52,6 +52,9 @@ pub struct ReplyMessage {
     /// The calls, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallItem>>,
+    /// The call, if there is one and the request named `functions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_call: Option<CalledFunction>,
     /// Always empty.
     #[serde(default)]
     pub annotations: Vec<Value>,
@@ -105,6 +108,9 @@ pub struct Delta {
     /// More of the calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallDelta>>,
+    /// More of the call, if the request named `functions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_call: Option<FunctionDelta>,
 }
 
 /// More of one call.

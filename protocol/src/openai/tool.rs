@@ -59,6 +59,16 @@ pub enum ToolChoiceField {
     },
 }
 
+/// Whether the model must call, in the older form: `none`, `auto`, or one function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected `none`, `auto` or `{\"name\": ...}`")]
+pub enum FunctionCallField {
+    /// `none` or `auto`.
+    Mode(String),
+    /// This function.
+    Function(ChosenFunction),
+}
+
 /// The function that must be called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChosenFunction {

@@ -1,6 +1,20 @@
--- The caller's own adapter, or else the shared one of that name.
-select tenant_id, name, shared as "shared!: bool", created_at
+-- The caller's own adapter, or else the shared one of that name; with what the name leads to for the caller.
+select
+    adapter.tenant_id, adapter.name, adapter.shared as "shared!: bool", adapter.pinned as "pinned!: bool",
+    adapter.created_at, generation.id as "generation_id?", generation.firmware_id as "firmware_id?",
+    generation.state as "state?", generation.created_at as "generation_created_at?",
+    json_extract(generation.proof, '$.resident_bytes') as "resident_bytes?: i64"
 from adapter
-where name = ?2 and (tenant_id = ?1 or shared = 1)
-order by tenant_id = ?1 desc
+left join alias
+    on alias.name = adapter.name
+    and alias.tenant_id = coalesce(
+        (select own.tenant_id from alias as own where own.tenant_id = ?1 and own.name = adapter.name),
+        adapter.tenant_id
+    )
+left join generation
+    on generation.tenant_id = alias.tenant_id
+    and generation.adapter_name = alias.adapter_name
+    and generation.id = alias.generation_id
+where adapter.name = ?2 and (adapter.tenant_id = ?1 or adapter.shared = 1)
+order by adapter.tenant_id = ?1 desc
 limit 1

@@ -1,15 +1,29 @@
--- All that the caller may use; an own adapter hides a shared one of the same name.
-select tenant_id, name, shared as "shared!: bool", created_at
+-- All that the caller may use, with what each name leads to; an own adapter hides a shared one of the same name.
+select
+    adapter.tenant_id, adapter.name, adapter.shared as "shared!: bool", adapter.pinned as "pinned!: bool",
+    adapter.created_at, generation.id as "generation_id?", generation.firmware_id as "firmware_id?",
+    generation.state as "state?", generation.created_at as "generation_created_at?",
+    json_extract(generation.proof, '$.resident_bytes') as "resident_bytes?: i64"
 from adapter
-where name > ?2
+left join alias
+    on alias.name = adapter.name
+    and alias.tenant_id = coalesce(
+        (select own.tenant_id from alias as own where own.tenant_id = ?1 and own.name = adapter.name),
+        adapter.tenant_id
+    )
+left join generation
+    on generation.tenant_id = alias.tenant_id
+    and generation.adapter_name = alias.adapter_name
+    and generation.id = alias.generation_id
+where adapter.name > ?2
     and (
-        tenant_id = ?1
+        adapter.tenant_id = ?1
         or (
-            shared = 1
+            adapter.shared = 1
             and not exists (
                 select 1 from adapter as own where own.tenant_id = ?1 and own.name = adapter.name
             )
         )
     )
-order by name
+order by adapter.name
 limit ?3

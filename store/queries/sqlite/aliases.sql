@@ -1,5 +1,11 @@
-select tenant_id, name, adapter_name, generation_id, revision, updated_at
+select
+    alias.tenant_id, alias.name, alias.adapter_name, alias.generation_id, generation.firmware_id,
+    alias.revision, alias.updated_at
 from alias
-where tenant_id = ? and name > ?
-order by name
+join generation
+    on generation.tenant_id = alias.tenant_id
+    and generation.adapter_name = alias.adapter_name
+    and generation.id = alias.generation_id
+where alias.tenant_id = ? and alias.name > ?
+order by alias.name
 limit ?

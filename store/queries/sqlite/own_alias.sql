@@ -1,3 +1,1 @@
-select tenant_id, name, adapter_name, generation_id, revision, updated_at
-from alias
-where tenant_id = ? and name = ?
+select generation_id from alias where tenant_id = ? and name = ?

@@ -1,7 +1,7 @@
 //! The names that callers use, each pointing to one serving generation.
 
 use async_trait::async_trait;
-use protocol::{AdapterName, GenerationId, TenantId};
+use protocol::{AdapterName, FirmwareId, GenerationId, TenantId};
 use time::OffsetDateTime;
 
 use super::{Generation, GenerationKey, Page, PageRequest};
@@ -14,6 +14,8 @@ pub struct Alias {
     pub name: AdapterName,
     /// Where it points; the alias belongs to this adapter's owner.
     pub target: GenerationKey,
+    /// The firmware that the generation runs on.
+    pub firmware: FirmwareId,
     /// Rises by one with each move.
     pub revision: u64,
     /// When it last moved.

@@ -1,10 +1,10 @@
 //! What can be run: the firmwares and the adapters that apps bring.
 
 use async_trait::async_trait;
-use protocol::{AdapterName, Digest, FirmwareId, TenantId};
+use protocol::{AdapterName, Digest, FirmwareId, GenerationId, TenantId};
 use time::OffsetDateTime;
 
-use super::{Page, PageRequest};
+use super::{GenerationState, Page, PageRequest};
 use crate::StoreError;
 
 /// A firmware that this installation knows.
@@ -38,7 +38,26 @@ pub struct Adapter {
     pub key: AdapterKey,
     /// Every tenant may read and use it.
     pub shared: bool,
+    /// Nodes keep what its name leads to in memory.
+    pub pinned: bool,
+    /// What its name leads to for the caller, if to anything.
+    pub current: Option<Current>,
     /// When its first generation came.
+    pub created_at: OffsetDateTime,
+}
+
+/// As much of a generation as listings need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// The digest of its manifest.
+    pub id: GenerationId,
+    /// The firmware that it runs on.
+    pub firmware: FirmwareId,
+    /// How far it has come.
+    pub state: GenerationState,
+    /// Memory that it takes, as measured when it was proved; 0 if that is not known.
+    pub resident_bytes: u64,
+    /// When it came.
     pub created_at: OffsetDateTime,
 }
 
@@ -79,6 +98,16 @@ pub trait Catalogue: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::AlreadyExists`] if another shared adapter has the name.
     async fn share_adapter(&self, key: &AdapterKey, shared: bool) -> Result<(), StoreError>;
+
+    /// Keeps what an adapter's name leads to in memory, or no longer.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn pin_adapter(&self, key: &AdapterKey, pinned: bool) -> Result<(), StoreError>;
+
+    /// Every tenant's pinned adapters, by tenant and name. They all fit into a node's memory, so there
+    /// are not many.
+    async fn pinned_adapters(&self) -> Result<Vec<Adapter>, StoreError>;
 
     /// Deletes an adapter with its aliases and generations. Returns the digests of the files that
     /// no generation uses any more: their blobs may go.

@@ -181,6 +181,14 @@ pub trait Generations: Send + Sync {
         id: &GenerationId,
     ) -> Result<Option<Generation>, StoreError>;
 
+    /// One generation by its id alone, among the adapters that `caller` may use: of an own adapter
+    /// first, and one that serves before one that does not.
+    async fn generation_by_id(
+        &self,
+        caller: &TenantId,
+        id: &GenerationId,
+    ) -> Result<Option<Generation>, StoreError>;
+
     /// The manifest that `id` is the digest of, whosever adapter it is: for nodes, which know digests
     /// only.
     async fn manifest(&self, id: &GenerationId) -> Result<Option<String>, StoreError>;

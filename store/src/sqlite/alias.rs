@@ -1,12 +1,12 @@
 //! Aliases in SQLite.
 
 use async_trait::async_trait;
-use protocol::{AdapterName, GenerationId, TenantId};
+use protocol::{AdapterName, FirmwareId, GenerationId, TenantId};
 use sqlx::{SqliteConnection, query_file, query_file_as};
 use time::OffsetDateTime;
 
 use super::generation::{generation_key, must_be_there};
-use super::values::{adapter_name, blob, count, micros, time};
+use super::values::{adapter_name, blob, count, digest, micros, time};
 use super::{SqliteRegistry, commit};
 use crate::registry::{
     AdapterKey, Alias, Aliases, Generation, GenerationKey, GenerationState, Page, PageRequest,
@@ -18,6 +18,7 @@ struct AliasRow {
     name: String,
     adapter_name: String,
     generation_id: Vec<u8>,
+    firmware_id: Vec<u8>,
     revision: i64,
     updated_at: i64,
 }
@@ -29,6 +30,7 @@ impl TryFrom<AliasRow> for Alias {
         Ok(Self {
             name: adapter_name(&row.name)?,
             target: generation_key(&row.tenant_id, &row.adapter_name, &row.generation_id)?,
+            firmware: FirmwareId(digest(&row.firmware_id)?),
             revision: count(row.revision)?,
             updated_at: time(row.updated_at)?,
         })
@@ -78,7 +80,8 @@ impl Aliases for SqliteRegistry {
     ) -> Result<Alias, StoreError> {
         let mut transaction = self.write().await?;
         expect_alias(&mut transaction, &target.adapter.tenant, name, expected).await?;
-        let state = must_be_there(&mut transaction, target).await?.state()?;
+        let row = must_be_there(&mut transaction, target).await?;
+        let (state, firmware) = (row.state()?, FirmwareId(digest(&row.firmware_id)?));
         if state != GenerationState::Serving {
             return Err(StoreError::NotServing { generation: target.id, state });
         }
@@ -96,7 +99,7 @@ impl Aliases for SqliteRegistry {
         .map_err(StoreError::query("put_alias"))?;
         commit(transaction).await?;
         let (revision, updated_at) = (count(row.revision)?, time(micros(now))?);
-        Ok(Alias { name: name.clone(), target: target.clone(), revision, updated_at })
+        Ok(Alias { name: name.clone(), target: target.clone(), firmware, revision, updated_at })
     }
 
     async fn delete_alias(
@@ -122,11 +125,11 @@ async fn expect_alias(
     name: &AdapterName,
     expected: Option<GenerationId>,
 ) -> Result<(), StoreError> {
-    let row =
-        query_file_as!(AliasRow, "queries/sqlite/own_alias.sql", tenant.as_str(), name.as_str());
-    let row = row.fetch_optional(db).await.map_err(StoreError::query("own_alias"))?;
-    let alias = row.map(Alias::try_from).transpose()?;
-    let found = alias.map(|alias| alias.target.id);
+    let row = query_file!("queries/sqlite/own_alias.sql", tenant.as_str(), name.as_str())
+        .fetch_optional(db)
+        .await
+        .map_err(StoreError::query("own_alias"))?;
+    let found = row.map(|row| digest(&row.generation_id)).transpose()?.map(GenerationId);
     if found != expected {
         return Err(StoreError::AliasMoved { alias: name.clone(), found });
     }

@@ -1,13 +1,15 @@
 //! Firmwares and adapters in SQLite.
 
 use async_trait::async_trait;
-use protocol::{AdapterName, Digest, FirmwareId, TenantId};
+use protocol::{AdapterName, Digest, FirmwareId, GenerationId, TenantId};
 use sqlx::{Sqlite, SqliteExecutor, Transaction, query_file, query_file_as};
 use time::OffsetDateTime;
 
-use super::values::{adapter_name, blob, digest, insert_failed, met, micros, time};
+use super::values::{
+    adapter_name, blob, count, digest, from_word, insert_failed, met, micros, time,
+};
 use super::{SqliteRegistry, commit, generation};
-use crate::registry::{Adapter, AdapterKey, Catalogue, Firmware, Page, PageRequest};
+use crate::registry::{Adapter, AdapterKey, Catalogue, Current, Firmware, Page, PageRequest};
 use crate::{ObjectKind, StoreError};
 
 struct FirmwareRow {
@@ -22,7 +24,13 @@ struct AdapterRow {
     tenant_id: String,
     name: String,
     shared: bool,
+    pinned: bool,
     created_at: i64,
+    generation_id: Option<Vec<u8>>,
+    firmware_id: Option<Vec<u8>>,
+    state: Option<String>,
+    generation_created_at: Option<i64>,
+    resident_bytes: Option<i64>,
 }
 
 impl TryFrom<FirmwareRow> for Firmware {
@@ -43,8 +51,29 @@ impl TryFrom<AdapterRow> for Adapter {
     type Error = StoreError;
 
     fn try_from(row: AdapterRow) -> Result<Self, StoreError> {
+        let current = row.current()?;
         let key = AdapterKey { tenant: TenantId(row.tenant_id), name: adapter_name(&row.name)? };
-        Ok(Self { key, shared: row.shared, created_at: time(row.created_at)? })
+        let (shared, pinned, created_at) = (row.shared, row.pinned, time(row.created_at)?);
+        Ok(Self { key, shared, pinned, current, created_at })
+    }
+}
+
+impl AdapterRow {
+    /// The columns of the generation, which are all there or none.
+    fn current(&self) -> Result<Option<Current>, StoreError> {
+        let columns = (&self.generation_id, &self.firmware_id, &self.state);
+        let ((Some(id), Some(firmware), Some(state)), Some(created_at)) =
+            (columns, self.generation_created_at)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Current {
+            id: GenerationId(digest(id)?),
+            firmware: FirmwareId(digest(firmware)?),
+            state: from_word("generation state", state.clone())?,
+            resident_bytes: count(self.resident_bytes.unwrap_or_default())?,
+            created_at: time(created_at)?,
+        }))
     }
 }
 
@@ -120,6 +149,23 @@ impl Catalogue for SqliteRegistry {
                 (ObjectKind::Tenant, tenant),
             ))?;
         met(done.rows_affected(), ObjectKind::Adapter, name)
+    }
+
+    async fn pin_adapter(&self, key: &AdapterKey, pinned: bool) -> Result<(), StoreError> {
+        let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
+        let done = query_file!("queries/sqlite/pin_adapter.sql", pinned, tenant, name)
+            .execute(&self.writer)
+            .await
+            .map_err(StoreError::query("pin_adapter"))?;
+        met(done.rows_affected(), ObjectKind::Adapter, name)
+    }
+
+    async fn pinned_adapters(&self) -> Result<Vec<Adapter>, StoreError> {
+        let rows = query_file_as!(AdapterRow, "queries/sqlite/pinned_adapters.sql")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError::query("pinned_adapters"))?;
+        rows.into_iter().map(Adapter::try_from).collect()
     }
 
     async fn delete_adapter(&self, key: &AdapterKey) -> Result<Vec<Digest>, StoreError> {

@@ -1,5 +1,7 @@
 //! Generations in SQLite: their rows, and what may be done to one inside a transaction.
 
+use std::collections::{HashMap, HashSet};
+
 use protocol::{AdapterFile, Digest, FirmwareId, GenerationId, TenantId};
 use sqlx::{Sqlite, SqliteConnection, Transaction, query_file, query_file_as};
 use time::OffsetDateTime;
@@ -27,6 +29,7 @@ pub(super) struct GenerationRow {
 }
 
 struct FileRow {
+    generation_seq: i64,
     role: String,
     path: String,
     sha256: Vec<u8>,
@@ -60,23 +63,45 @@ impl GenerationRow {
         self,
         db: &mut SqliteConnection,
     ) -> Result<Generation, StoreError> {
-        let files = query_file_as!(FileRow, "queries/sqlite/generation_files.sql", self.seq)
-            .fetch_all(db)
-            .await
-            .map_err(StoreError::query("generation_files"))?;
+        let mut generations = with_files(vec![self], db).await?;
+        Ok(generations.pop().expect("one row makes one generation"))
+    }
+
+    fn generation(self, files: Vec<AdapterFile>) -> Result<Generation, StoreError> {
         let proof = self.proof.as_deref().map(|text| from_json("proof", text));
         Ok(Generation {
             key: self.key()?,
             firmware: FirmwareId(digest(&self.firmware_id)?),
             state: self.state()?,
             state_at: time(self.state_at)?,
-            files: files.into_iter().map(AdapterFile::try_from).collect::<Result<_, _>>()?,
+            files,
             proof: proof.transpose()?,
             created_at: time(self.created_at)?,
             manifest: self.manifest,
             failure: self.failure,
         })
     }
+}
+
+/// Adds the files of all rows in one query.
+pub(super) async fn with_files(
+    rows: Vec<GenerationRow>,
+    db: &mut SqliteConnection,
+) -> Result<Vec<Generation>, StoreError> {
+    let seqs = json(&rows.iter().map(|row| row.seq).collect::<Vec<_>>());
+    let found = query_file_as!(FileRow, "queries/sqlite/generation_files.sql", seqs)
+        .fetch_all(db)
+        .await
+        .map_err(StoreError::query("generation_files"))?;
+    let mut files: HashMap<i64, Vec<AdapterFile>> = HashMap::new();
+    for row in found {
+        files.entry(row.generation_seq).or_default().push(row.try_into()?);
+    }
+    let with_own = |row: GenerationRow| {
+        let own = files.remove(&row.seq).unwrap_or_default();
+        row.generation(own)
+    };
+    rows.into_iter().map(with_own).collect()
 }
 
 pub(super) fn generation_key(
@@ -202,15 +227,12 @@ pub(super) async fn unused(
     db: &mut SqliteConnection,
     digests: Vec<Digest>,
 ) -> Result<Vec<Digest>, StoreError> {
-    let mut unused = Vec::new();
-    for digest in digests {
-        let row = query_file!("queries/sqlite/digest_in_use.sql", blob(&digest))
-            .fetch_one(&mut *db)
-            .await
-            .map_err(StoreError::query("digest_in_use"))?;
-        if !row.in_use {
-            unused.push(digest);
-        }
-    }
-    Ok(unused)
+    let asked = json(&digests.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let rows = query_file!("queries/sqlite/digests_in_use.sql", asked)
+        .fetch_all(db)
+        .await
+        .map_err(StoreError::query("digests_in_use"))?;
+    let used = rows.iter().map(|row| digest(&row.sha256));
+    let used = used.collect::<Result<HashSet<Digest>, _>>()?;
+    Ok(digests.into_iter().filter(|digest| !used.contains(digest)).collect())
 }

@@ -51,6 +51,21 @@ impl Generations for SqliteRegistry {
         row.with_files(&mut db).await.map(Some)
     }
 
+    async fn generation_by_id(
+        &self,
+        caller: &TenantId,
+        id: &GenerationId,
+    ) -> Result<Option<Generation>, StoreError> {
+        let mut db = self.readers.acquire().await.map_err(StoreError::query("acquire"))?;
+        let (caller, id) = (caller.as_str(), blob(&id.0));
+        let row = query_file_as!(GenerationRow, "queries/sqlite/generation_by_id.sql", caller, id)
+            .fetch_optional(&mut *db)
+            .await
+            .map_err(StoreError::query("generation_by_id"))?;
+        let Some(row) = row else { return Ok(None) };
+        row.with_files(&mut db).await.map(Some)
+    }
+
     async fn manifest(&self, id: &GenerationId) -> Result<Option<String>, StoreError> {
         let row = query_file!("queries/sqlite/manifest.sql", blob(&id.0))
             .fetch_optional(&self.readers)
@@ -146,9 +161,6 @@ async fn page_of(
     db: &mut SqliteConnection,
 ) -> Result<Page<Generation>, StoreError> {
     let Page { items, next } = page.page(rows, |row| row.seq.to_string());
-    let mut generations = Vec::with_capacity(items.len());
-    for row in items {
-        generations.push(row.with_files(db).await?);
-    }
+    let generations = generation::with_files(items, db).await?;
     Ok(Page { items: generations, next })
 }

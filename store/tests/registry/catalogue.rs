@@ -1,7 +1,7 @@
 //! Firmwares and adapters.
 
 use protocol::Digest;
-use store::registry::{PageRequest, Registry};
+use store::registry::{Adapter, GenerationState, PageRequest, Registry};
 
 use crate::fixtures::{adapter, at, firmware, pending, serving, tenant};
 
@@ -69,6 +69,58 @@ pub async fn two_adapters_of_one_name_cannot_both_be_shared(registry: &dyn Regis
     registry.share_adapter(&key("one"), true).await.unwrap();
     let refused = registry.share_adapter(&key("two"), true).await.unwrap_err();
     assert_eq!(refused.code(), "already_exists");
+}
+
+pub async fn a_name_is_listed_with_what_it_leads_to_for_the_caller(registry: &dyn Registry) {
+    let (system, acme) = (tenant(registry, "system").await, tenant(registry, "acme").await);
+    let (shared, own) = (adapter(&system, "summary"), adapter(&acme, "mood"));
+    let (theirs, ours) = (serving(registry, &shared, 1).await, serving(registry, &own, 2).await);
+    registry.share_adapter(&shared, true).await.unwrap();
+    let listed = || async {
+        let page = registry.adapters(&acme, &PageRequest::default()).await.unwrap();
+        let current = |a: Adapter| (a.key.name.to_string(), a.current.map(|current| current.id));
+        page.items.into_iter().map(current).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [("mood".to_owned(), None), ("summary".to_owned(), None)]);
+
+    registry.set_alias(&own.name, &ours, None, at(20)).await.unwrap();
+    registry.set_alias(&shared.name, &theirs, None, at(20)).await.unwrap();
+    let expected = [("mood".to_owned(), Some(ours.id)), ("summary".to_owned(), Some(theirs.id))];
+    assert_eq!(listed().await, expected);
+    let current = registry.adapter(&acme, &own.name).await.unwrap().unwrap().current.unwrap();
+    assert_eq!((current.id, current.state), (ours.id, GenerationState::Serving));
+    assert_eq!((current.firmware, current.resident_bytes), (firmware(registry).await, 4096));
+
+    // An own alias comes before a shared adapter's, as when the name is resolved.
+    registry.set_alias(&shared.name, &ours, None, at(21)).await.unwrap();
+    assert_eq!(listed().await[1].1, Some(ours.id));
+}
+
+pub async fn a_pin_is_kept_until_it_is_taken_away_and_follows_the_name(registry: &dyn Registry) {
+    let acme = tenant(registry, "acme").await;
+    let key = adapter(&acme, "mood");
+    assert_eq!(registry.pin_adapter(&key, true).await.unwrap_err().code(), "not_found");
+    let (old, new) = (serving(registry, &key, 1).await, serving(registry, &key, 2).await);
+    registry.pin_adapter(&key, true).await.unwrap();
+    registry.pin_adapter(&key, true).await.unwrap();
+    let pinned = || async {
+        let adapters = registry.pinned_adapters().await.unwrap();
+        let [one] = &adapters[..] else { panic!("one is pinned: {adapters:?}") };
+        assert_eq!((&one.key, one.pinned), (&key, true));
+        one.current.as_ref().map(|current| current.id)
+    };
+    assert_eq!(pinned().await, None, "no name leads to a generation yet");
+    registry.set_alias(&key.name, &old, None, at(20)).await.unwrap();
+    assert_eq!(pinned().await, Some(old.id));
+    registry.set_alias(&key.name, &new, Some(old.id), at(21)).await.unwrap();
+    assert_eq!(pinned().await, Some(new.id));
+    assert!(registry.adapter(&acme, &key.name).await.unwrap().unwrap().pinned);
+
+    registry.pin_adapter(&key, false).await.unwrap();
+    assert!(registry.pinned_adapters().await.unwrap().is_empty());
+    registry.pin_adapter(&key, true).await.unwrap();
+    registry.delete_adapter(&key).await.unwrap();
+    assert!(registry.pinned_adapters().await.unwrap().is_empty());
 }
 
 pub async fn deleting_an_adapter_names_only_the_files_that_nobody_else_uses(

@@ -76,7 +76,7 @@ pub async fn pending(registry: &dyn Registry, adapter: &AdapterKey, version: u32
 
 /// The steps from pending to serving.
 pub fn steps_to_serving() -> [GenerationStep; 3] {
-    let proof = json!({"effect_ratio": 0.25});
+    let proof = json!({"effect_ratio": 0.25, "resident_bytes": 4096});
     [GenerationStep::Load, GenerationStep::Verify { proof }, GenerationStep::Serve]
 }
 

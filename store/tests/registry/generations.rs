@@ -122,6 +122,31 @@ pub async fn generations_are_listed_newest_first_and_by_state_oldest_first(
     assert_eq!(waiting.next, None);
 }
 
+pub async fn a_generation_is_found_by_its_id_alone_by_those_who_may_use_it(
+    registry: &dyn Registry,
+) {
+    let (acme, other) = (tenant(registry, "acme").await, tenant(registry, "other").await);
+    let (key, twin) = (adapter(&acme, "sentiment"), adapter(&acme, "twin"));
+    let served = serving(registry, &key, 1).await;
+    let idle = pending(registry, &twin, 1).await.key;
+    assert_eq!(served.id, idle.id, "the same files under two names");
+    let find = async |tenant, id| {
+        let found = registry.generation_by_id(tenant, &id).await.unwrap();
+        found.map(|generation| (generation.key, generation.files.len()))
+    };
+    assert_eq!(find(&acme, served.id).await, Some((served.clone(), 2)), "the one that serves");
+    assert_eq!(find(&other, served.id).await, None);
+    assert_eq!(find(&acme, GenerationId(Digest::of(b"nothing"))).await, None);
+
+    registry.share_adapter(&key, true).await.unwrap();
+    assert_eq!(find(&other, served.id).await, Some((served.clone(), 2)));
+    let own = pending(registry, &adapter(&other, "mine"), 1).await.key;
+    assert_eq!(find(&other, served.id).await, Some((own, 2)), "the own one first");
+    let hiding = tenant(registry, "hiding").await;
+    pending(registry, &adapter(&hiding, "sentiment"), 2).await;
+    assert_eq!(find(&hiding, served.id).await, None, "an own adapter has the name");
+}
+
 pub async fn a_generation_in_use_cannot_be_deleted(registry: &dyn Registry) {
     let acme = tenant(registry, "acme").await;
     let key = adapter(&acme, "sentiment");

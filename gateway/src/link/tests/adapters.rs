@@ -7,10 +7,10 @@ use protocol::{
     GenerateWork, GenerationId,
 };
 use reqwest::StatusCode;
-use store::registry::{AdapterKey, Firmware, GenerationKey, NewGeneration};
+use store::registry::{AdapterKey, Firmware, GenerationKey, GenerationStep, NewGeneration};
 
 use super::mock::{FIRMWARE, generate};
-use super::rig::{Rig, all, now, tenant, url};
+use super::rig::{Rig, Running, all, in_time, now, tenant, url};
 
 /// Registers an adapter of these weights and keeps its files.
 async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> GenerationId {
@@ -36,15 +36,73 @@ async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> Generatio
     let tokenizer = Digest::of(b"tokenizer");
     let manifest =
         AdapterManifest { schema: AdapterManifest::SCHEMA, firmware: id, tokenizer, files };
-    let key = AdapterKey { tenant: tenant(), name: "sentiment".parse().unwrap() };
     let new = NewGeneration {
-        key: GenerationKey { adapter: key, id: manifest.id() },
+        key: GenerationKey { adapter: key(), id: manifest.id() },
         firmware: id,
         manifest: String::from_utf8(manifest.canonical()).unwrap(),
         files: manifest.files.clone(),
     };
     rig.registry.add_generation(&new, now()).await.unwrap();
     manifest.id()
+}
+
+/// The name that [`adapter`] registers.
+fn key() -> AdapterKey {
+    AdapterKey { tenant: tenant(), name: "sentiment".parse().unwrap() }
+}
+
+/// Lets the adapter's name lead to a generation, which serves from now on.
+async fn serve(rig: &Rig, id: GenerationId, before: Option<GenerationId>) {
+    let target = GenerationKey { adapter: key(), id };
+    let proof = serde_json::json!({});
+    for step in [GenerationStep::Load, GenerationStep::Verify { proof }, GenerationStep::Serve] {
+        rig.registry.step_generation(&target, &step, now()).await.unwrap();
+    }
+    rig.registry.set_alias(&key().name, &target, before, now()).await.unwrap();
+}
+
+/// Waits until exactly these are pinned.
+async fn pinned(node: &Running, expected: &[GenerationId]) {
+    let mut pinned = node.engine.pinned.subscribe();
+    in_time(pinned.wait_for(|pinned| pinned.iter().eq(expected))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pinned_adapter_is_loaded_before_anybody_asks_and_the_pin_follows_its_name() {
+    let rig = Rig::start().await;
+    let old = adapter(&rig, FIRMWARE, b"the old weights").await;
+    serve(&rig, old, None).await;
+    rig.registry.pin_adapter(&key(), true).await.unwrap();
+    let config = rig.device("phone").await;
+    let node = rig.linked(config.clone()).await;
+    pinned(&node, &[old]).await;
+    assert_eq!(*node.engine.loaded.lock(), [b"the old weights".to_vec()]);
+
+    let new = adapter(&rig, FIRMWARE, b"the new weights").await;
+    serve(&rig, new, Some(old)).await;
+    pinned(&node, &[new]).await;
+    rig.registry.pin_adapter(&key(), false).await.unwrap();
+    pinned(&node, &[]).await;
+
+    rig.registry.pin_adapter(&key(), true).await.unwrap();
+    pinned(&node, &[new]).await;
+    node.scope.token().cancel();
+    node.end().await.unwrap();
+    let again = rig.linked(config).await;
+    pinned(&again, &[new]).await;
+}
+
+#[tokio::test]
+async fn a_pinned_adapter_of_another_firmware_is_not_loaded() {
+    let rig = Rig::start().await;
+    let foreign = adapter(&rig, "name = \"another\"\n", b"weights").await;
+    serve(&rig, foreign, None).await;
+    rig.registry.pin_adapter(&key(), true).await.unwrap();
+    let node = rig.linked(rig.device("phone").await).await;
+    let own = adapter(&rig, FIRMWARE, b"the weights").await;
+    serve(&rig, own, Some(foreign)).await;
+    pinned(&node, &[own]).await;
+    assert_eq!(*node.engine.loaded.lock(), [b"the weights".to_vec()], "the other never came");
 }
 
 fn with(generation: GenerationId) -> GenerateWork {

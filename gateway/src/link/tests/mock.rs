@@ -1,6 +1,6 @@
 //! A mock engine whose answers the prompt asks for, and which shows what was done to it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
@@ -19,6 +19,8 @@ pub const FIRMWARE: &str = "name = \"mock\"\n";
 pub struct MockEngine {
     firmware: FirmwareInfo,
     resident: parking_lot::Mutex<HashSet<GenerationId>>,
+    /// What may not be evicted.
+    pub pinned: watch::Sender<BTreeSet<GenerationId>>,
     /// Weights that were loaded, in order.
     pub loaded: parking_lot::Mutex<Vec<Vec<u8>>>,
     /// Works that were dropped before their end.
@@ -40,6 +42,7 @@ impl MockEngine {
         Arc::new(Self {
             firmware,
             resident: parking_lot::Mutex::default(),
+            pinned: watch::Sender::default(),
             loaded: parking_lot::Mutex::default(),
             dropped: watch::channel(0).0,
             release: Arc::new(Notify::new()),
@@ -116,6 +119,15 @@ impl Runs for MockEngine {
         self.resident.lock().contains(&generation)
     }
 
+    fn pin(&self, generation: GenerationId, pinned: bool) -> bool {
+        let resident = self.is_resident(generation);
+        self.pinned.send_modify(|all| {
+            all.remove(&generation);
+            all.extend((pinned && resident).then_some(generation));
+        });
+        resident
+    }
+
     fn stats(&self) -> EngineStats {
         EngineStats::default()
     }
@@ -154,6 +166,7 @@ pub fn generate(prompt: &str) -> GenerateWork {
         choices: 1,
         constraint: None,
         logprobs: None,
+        prompt_logprobs: false,
         ignore_eos: false,
         tenant: TenantId::from("local"),
     }

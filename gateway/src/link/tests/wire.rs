@@ -151,11 +151,33 @@ async fn a_peer_that_sends_noise_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_small_request_overtakes_five_mebibytes() {
+async fn a_node_is_told_at_once_what_is_pinned_unless_its_release_does_not_know_pins() {
     let rig = Rig::start().await;
     let identity = enrolled(&rig).await;
     let mut peer = Peer::dial(&rig).await;
     peer.prove(hello(identity.node()), |nonce| proof(&identity, nonce)).await;
+    assert_eq!(peer.hear().await, ToNode::Pin { generations: Vec::new() });
+
+    let mut older = Peer::dial(&rig).await;
+    older.prove(first_release(identity.node()), |nonce| proof(&identity, nonce)).await;
+    let presence = rig.session_after(identity.node(), 1).await;
+    assert_eq!(presence, 2);
+    assert!(rig.links.drain(identity.node()));
+    assert_eq!(older.hear().await, ToNode::Drain, "no pins before it");
+}
+
+/// A node that speaks the first version only.
+fn first_release(node: &NodeId) -> Hello {
+    Hello { protocol: Versions { min: 1, max: 1 }, ..hello(node) }
+}
+
+#[tokio::test]
+async fn a_small_request_overtakes_five_mebibytes() {
+    let rig = Rig::start().await;
+    let identity = enrolled(&rig).await;
+    let mut peer = Peer::dial(&rig).await;
+    // Nothing but the requests shall be on this link.
+    peer.prove(first_release(identity.node()), |nonce| proof(&identity, nonce)).await;
     let node = identity.node();
     let _large = rig.execute(node, generate(&"x".repeat(5 << 20))).await.unwrap();
     let _small = rig.execute(node, generate("count 1")).await.unwrap();

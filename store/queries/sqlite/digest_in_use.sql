@@ -1,1 +1,0 @@
-select exists (select 1 from generation_file where sha256 = ?) as "in_use!: bool"

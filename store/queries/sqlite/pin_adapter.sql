@@ -1,0 +1,1 @@
+update adapter set pinned = ? where tenant_id = ? and name = ?
