@@ -80,6 +80,9 @@ pub(crate) struct Inner {
     pub(crate) tokens_max: usize,
 }
 
+/// Deltas below this share of what they are added to drown in the rounding of activations, whose
+/// share is 0.4 %: the output changes, but not by what was trained.
+const DELTA_SHARE_MIN: f64 = 1e-4;
 /// Tokens of the probe; few, so that proving is cheap.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
 /// Longest wait for the loop to run a probe.
@@ -175,8 +178,13 @@ impl Engine {
             let message = "the adapter makes the model's output infinite or not a number";
             return Err(WorkError::new(ErrorCode::InvalidLoraAdapter, message));
         }
-        if report.max_logit_change == 0.0 {
-            let message = "the adapter loads but changes no output: its deltas are all zero";
+        let lost = !adapter.replaces_head() && report.delta_share < DELTA_SHARE_MIN;
+        if report.max_logit_change == 0.0 || lost {
+            let message = format!(
+                "the adapter loads but changes nothing: its largest delta is {:.1e} of the output \
+                 that it is added to, below the {DELTA_SHARE_MIN:.0e} that rounding leaves of it",
+                report.delta_share
+            );
             return Err(WorkError::new(ErrorCode::AdapterNoEffect, message));
         }
         Ok(AdapterProof {

@@ -10,7 +10,7 @@ use testkit::{Client, LoraSpec, write_lora};
 /// An adapter for the default firmware, with random weights.
 fn adapter(folder: &std::path::Path) {
     let targets = vec![("self_attn.q_proj", 576, 576), ("self_attn.v_proj", 576, 192)];
-    write_lora(folder, &LoraSpec { layers: 30, targets, rank: 4, seed: 3, zero_b: false })
+    write_lora(folder, &LoraSpec { layers: 30, targets, rank: 4, seed: 3, b_size: 0.5 })
         .expect("written");
 }
 

@@ -43,7 +43,7 @@ pub fn tiny_lora(seed: u64) -> LoraSpec {
     let value_width = KV_HEADS * HEAD_DIM;
     let targets =
         vec![("self_attn.q_proj", HIDDEN, HIDDEN), ("self_attn.v_proj", HIDDEN, value_width)];
-    LoraSpec { layers: LAYERS, targets, rank: 4, seed, zero_b: false }
+    LoraSpec { layers: LAYERS, targets, rank: 4, seed, b_size: 0.5 }
 }
 
 fn manifest(backbone: &[u8]) -> String {

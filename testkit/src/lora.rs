@@ -18,8 +18,9 @@ pub struct LoraSpec {
     pub rank: usize,
     /// Fixes its weights.
     pub seed: u64,
-    /// All of B is 0, as right after PEFT made it: an adapter that does nothing.
-    pub zero_b: bool,
+    /// Largest element of B; 0 right after PEFT made it, when an adapter does nothing yet. At 0.5
+    /// greedy answers differ from the base's within a few tokens.
+    pub b_size: f32,
 }
 
 /// Writes `adapter_config.json` and `adapter_model.safetensors` into `folder`.
@@ -52,9 +53,8 @@ fn weights(spec: &LoraSpec) -> Vec<u8> {
     for layer in 0..spec.layers {
         for &(module, d_in, d_out) in &spec.targets {
             let path = format!("base_model.model.model.layers.{layer}.{module}");
-            // Strong enough that greedy answers differ from the base's within a few tokens.
             let a = numbers.floats(spec.rank * d_in, (d_in as f32).sqrt().recip());
-            let b = numbers.floats(d_out * spec.rank, if spec.zero_b { 0.0 } else { 0.5 });
+            let b = numbers.floats(d_out * spec.rank, spec.b_size);
             tensors.push((format!("{path}.lora_A.weight"), vec![spec.rank, d_in], bytes(&a)));
             tensors.push((format!("{path}.lora_B.weight"), vec![d_out, spec.rank], bytes(&b)));
         }

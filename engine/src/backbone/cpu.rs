@@ -7,9 +7,13 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::rope::{Rope, rotate};
 use super::weights::{Backbone, Layer};
-use super::{Adapters, BackboneError, Batch, PAGE_TOKENS, Projection, Runner, SliceOutput, Want};
+use super::{
+    Adapters, BackboneError, Batch, Effect, PAGE_TOKENS, Projection, Runner, SliceOutput, Want,
+};
 use crate::kernels::{
     Attention, Block, Delta, Finish, KvCache, Level, Linear, Map, Place, Rows, Team, add, for_rows,
     project, project_gated, rms_norm, round_row,
@@ -129,6 +133,7 @@ impl CpuRunner {
             .map(|projection| step.map(layer, index, projection));
         let outs = &mut [&mut room.q[..], &mut room.k[..], &mut room.v[..]];
         project(team, &mut maps, room.normed.rows(), outs, Finish::Store);
+        step.note(&maps);
         let angles = &step.angles[self.rope_of_layer[index]];
         for_rows(team, rows, &mut room.q, &mut room.k, |row, q, k| {
             let (cos, sin) = angles.of_row(row, shape.head_dim);
@@ -145,17 +150,10 @@ impl CpuRunner {
         let attended = room.attended.resize(rows, shape.q_dim());
         cache.attend(team, attention, &step.places, &room.q, attended);
         room.attended.round(team);
-        let map = step.map(layer, index, Projection::O);
-        let norm = layer.post_attention_norm.as_deref();
-        finish_block(
-            team,
-            map,
-            room.attended.rows(),
-            norm,
-            config.norm_epsilon,
-            &mut room.x,
-            &mut room.added,
-        );
+        let mut map = [step.map(layer, index, Projection::O)];
+        let norm = layer.post_attention_norm.as_deref().map(|weight| (weight, config.norm_epsilon));
+        finish_block(team, &mut map, &room.attended, norm, (&mut room.x, &mut room.added));
+        step.note(&map);
     }
 
     /// `x += down(activation(gate(norm(x))) * up(norm(x)))`.
@@ -167,18 +165,12 @@ impl CpuRunner {
             [Projection::Gate, Projection::Up].map(|projection| step.map(layer, index, projection));
         let gated = room.gated.resize(step.places.len(), config.shape.ffn);
         project_gated(team, &mut maps, room.normed.rows(), config.activation, gated);
+        step.note(&maps);
         room.gated.round(team);
-        let map = step.map(layer, index, Projection::Down);
-        let norm = layer.post_ffn_norm.as_deref();
-        finish_block(
-            team,
-            map,
-            room.gated.rows(),
-            norm,
-            config.norm_epsilon,
-            &mut room.x,
-            &mut room.added,
-        );
+        let mut map = [step.map(layer, index, Projection::Down)];
+        let norm = layer.post_ffn_norm.as_deref().map(|weight| (weight, config.norm_epsilon));
+        finish_block(team, &mut map, &room.gated, norm, (&mut room.x, &mut room.added));
+        step.note(&map);
     }
 
     /// Answers the slices from the last layer's residual stream.
@@ -228,7 +220,7 @@ impl CpuRunner {
 
 /// `out = map(x)` without anything that hangs on it.
 fn multiply(team: &Team, map: &dyn Linear, x: Rows<'_>, out: &mut [f32]) {
-    let mut map = [Map { base: map, bias: None, deltas: Vec::new() }];
+    let mut map = [Map { base: map, bias: None, deltas: Vec::new(), norms: None }];
     project(team, &mut map, x, &mut [out], Finish::Store);
 }
 
@@ -246,7 +238,8 @@ impl Runner for CpuRunner {
     fn step(&mut self, batch: &Batch<'_>) -> Vec<SliceOutput> {
         let places: Vec<_> = batch.slices.iter().flat_map(row_places).collect();
         let groups = batch.adapter_groups();
-        let step = Step { angles: self.angles(&places), places, groups };
+        let effect = batch.effect;
+        let step = Step { angles: self.angles(&places), places, groups, effect };
         self.embed(batch);
         for index in 0..self.backbone.layers.len() {
             self.attention_block(index, &step);
@@ -270,6 +263,7 @@ struct Step<'a> {
     places: Vec<Place<'a>>,
     angles: Vec<Angles>,
     groups: Vec<(std::ops::Range<usize>, &'a Adapters)>,
+    effect: Option<&'a Effect>,
 }
 
 impl<'a> Step<'a> {
@@ -289,28 +283,33 @@ impl<'a> Step<'a> {
                 }
             }
         }
-        Map { base: layer.projection(projection), bias: layer.bias(projection), deltas }
+        let norms = self.effect.map(|_| Mutex::default());
+        Map { base: layer.projection(projection), bias: layer.bias(projection), deltas, norms }
+    }
+
+    /// Notes what the adapters added, if somebody asks.
+    fn note(&self, maps: &[Map<'_>]) {
+        let Some(effect) = self.effect else { return };
+        maps.iter().filter_map(Map::delta_share).for_each(|share| effect.note(share));
     }
 }
 
 /// `x += norm(map(input))`, or without the norm where the model has none.
 fn finish_block(
     team: &Team,
-    map: Map<'_>,
-    input: Rows<'_>,
-    norm: Option<&[f32]>,
-    epsilon: f32,
-    x: &mut [f32],
-    added: &mut Vec<f32>,
+    map: &mut [Map<'_>; 1],
+    input: &Input,
+    norm: Option<(&[f32], f32)>,
+    (x, added): (&mut [f32], &mut Vec<f32>),
 ) {
-    let Some(norm) = norm else {
-        return project(team, &mut [map], input, &mut [x], Finish::Add);
+    let Some((weight, epsilon)) = norm else {
+        return project(team, map, input.rows(), &mut [x], Finish::Add);
     };
     added.resize(x.len(), 0.0);
-    project(team, &mut [map], input, &mut [&mut added[..]], Finish::Store);
-    for_rows(team, input.count(), added, x, |_, added, x| {
+    project(team, map, input.rows(), &mut [&mut added[..]], Finish::Store);
+    for_rows(team, input.rows().count(), added, x, |_, added, x| {
         let mut normed = vec![0.0; added.len()];
-        rms_norm(Level::best(), added, norm, epsilon, &mut normed);
+        rms_norm(Level::best(), added, weight, epsilon, &mut normed);
         add(x, &normed);
     });
 }

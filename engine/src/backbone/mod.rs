@@ -31,6 +31,25 @@ pub(crate) type Adapters = Vec<(Arc<Adapter>, f32)>;
 pub(crate) struct Batch<'a> {
     /// Sequence by sequence; sequences with equal adapters lie side by side.
     pub(crate) slices: Vec<Slice<'a>>,
+    /// Where to note what adapters add, if somebody asks.
+    pub(crate) effect: Option<&'a Effect>,
+}
+
+/// How much adapters add in a step: the norm of a delta over the norm of the output that it is
+/// added to, of the projection where that share is largest.
+#[derive(Debug, Default)]
+pub(crate) struct Effect(parking_lot::Mutex<f64>);
+
+impl Effect {
+    fn note(&self, share: f64) {
+        let mut largest = self.0.lock();
+        *largest = largest.max(share);
+    }
+
+    /// The largest share that was noted.
+    pub(crate) fn largest_share(&self) -> f64 {
+        *self.0.lock()
+    }
 }
 
 /// The rows of one sequence in this step: `tokens[i]` stands at `position + i`.

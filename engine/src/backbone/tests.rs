@@ -70,7 +70,7 @@ impl Model {
     ) -> Vec<f32> {
         let pages: Vec<u32> = (8 * sequence..8 * sequence + 8).collect();
         let slice = Slice { tokens, position, pages: &pages, adapters, want };
-        self.runner.step(&Batch { slices: vec![slice] }).remove(0)
+        self.runner.step(&Batch { slices: vec![slice], effect: None }).remove(0)
     }
 
     fn logits(&mut self, tokens: &[u32], adapters: &Adapters) -> Vec<f32> {
@@ -210,7 +210,7 @@ fn a_row_is_the_same_to_the_bit_alone_and_in_any_batch() {
         slice(5, &others[2], &two),
         slice(6, &others[3], &none),
     ];
-    let together = Model::new(&backbone).runner.step(&Batch { slices });
+    let together = Model::new(&backbone).runner.step(&Batch { slices, effect: None });
     for (alone, together) in alone.iter().zip([&together[1], &together[3], &together[4]]) {
         assert!(alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits()));
     }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use parking_lot::Mutex;
+
 use super::linear::{Linear, Rows};
 use super::parts::Parts;
 use super::rows::Activation;
@@ -14,6 +16,8 @@ pub(crate) struct Map<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     /// In the order in which they are added.
     pub(crate) deltas: Vec<Delta<'a>>,
+    /// Squared norms of the outputs that deltas are added to, and of what they add; if asked for.
+    pub(crate) norms: Option<Mutex<[f64; 2]>>,
 }
 
 /// What an adapter adds to some rows.
@@ -57,10 +61,28 @@ impl Map<'_> {
             let rank = delta.pair.rank();
             for row in rows.start.max(delta.rows.start)..rows.end.min(delta.rows.end) {
                 let low = &delta.low[(row - delta.rows.start) * rank..][..rank];
-                delta.pair.raise(tile, delta.scale, low, &mut out[row - rows.start]);
+                let out = &mut out[row - rows.start];
+                if let Some(norms) = &self.norms {
+                    let mut added = [0.0; LANES];
+                    delta.pair.raise(tile, delta.scale, low, &mut added);
+                    let mut norms = norms.lock();
+                    norms[0] += squares(out);
+                    norms[1] += squares(&added);
+                }
+                delta.pair.raise(tile, delta.scale, low, out);
             }
         }
     }
+
+    /// The norm of what deltas added over the norm of what they were added to.
+    pub(crate) fn delta_share(&self) -> Option<f64> {
+        let [outputs, added] = *self.norms.as_ref()?.lock();
+        (added > 0.0).then(|| (added / outputs.max(f64::MIN_POSITIVE)).sqrt())
+    }
+}
+
+fn squares(values: &[f32; LANES]) -> f64 {
+    values.iter().map(|value| f64::from(*value).powi(2)).sum()
 }
 
 /// Several maps of the same input; `outs[i]` is `(rows, d_out)` of map `i`.
@@ -174,7 +196,7 @@ fn lower(team: &Team, maps: &mut [Map<'_>], x: Rows<'_>) {
             let first_row = delta.rows.start + first_row;
             let rows = first_row..first_row + low.len() / count;
             let task = (delta.pair, rows, first_rank..first_rank + count, low);
-            tasks.push(parking_lot::Mutex::new(Some(task)));
+            tasks.push(Mutex::new(Some(task)));
         }
     }
     team.run(tasks.len(), |task| {

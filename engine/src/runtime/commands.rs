@@ -25,6 +25,8 @@ pub(crate) enum Command {
 /// What an adapter changed on the probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ProbeReport {
+    /// Largest share of a delta in a projection's output.
+    pub(crate) delta_share: f64,
     /// Norm of the change of the logits over the norm of the logits.
     pub(crate) effect_ratio: f64,
     /// Largest change of one logit.

@@ -6,7 +6,7 @@ use super::commands::ProbeReport;
 use super::pages::Pages;
 use super::sampler::argmax;
 use crate::adapter::Adapter;
-use crate::backbone::{Batch, Runner, Slice, Want};
+use crate::backbone::{Batch, Effect, Runner, Slice, Want};
 
 /// Runs `tokens` twice. `None` if no pages are free.
 pub(super) fn probe(
@@ -27,20 +27,22 @@ pub(super) fn probe(
             want: Want::LastLogits,
         };
         let slices = vec![slice(&base, &none), slice(&adapted, &one)];
-        let outputs = runner.step(&Batch { slices });
-        compare(&outputs[0], &outputs[1])
+        let effect = Effect::default();
+        let outputs = runner.step(&Batch { slices, effect: Some(&effect) });
+        compare(&outputs[0], &outputs[1], effect.largest_share())
     });
     pages.release(&mut base);
     pages.release(&mut adapted);
     report
 }
 
-fn compare(base: &[f32], adapted: &[f32]) -> ProbeReport {
+fn compare(base: &[f32], adapted: &[f32], delta_share: f64) -> ProbeReport {
     let square = |x: f64| x * x;
     let changes = || base.iter().zip(adapted).map(|(a, b)| f64::from(*b) - f64::from(*a));
     let norm = base.iter().map(|a| square(f64::from(*a))).sum::<f64>().sqrt();
     let change = changes().map(square).sum::<f64>().sqrt();
     ProbeReport {
+        delta_share,
         effect_ratio: if norm > 0.0 { change / norm } else { change },
         max_logit_change: changes().map(f64::abs).fold(0.0, f64::max),
         top_token_changed: argmax(base) != argmax(adapted),

@@ -2,7 +2,6 @@
 //! Owns: which tokens were told, how many rows of logits exist at once. Never: drawing tokens.
 
 use protocol::{Event, Prompt, TokenLogprob, WorkError};
-use rayon::prelude::*;
 
 use super::advance::{check_numbers, token_logprob};
 use super::sequence::Sequence;
@@ -81,9 +80,9 @@ impl StepLoop {
         for (rows, next) in rows.chunks(ROWS * width).zip(prompt[untold..].chunks(ROWS)) {
             let logits = self.runner.logits(rows, &sequence.adapters);
             check_numbers(&logits)?;
-            let rows = logits.par_chunks_exact(logits.len() / (rows.len() / width));
+            let rows = logits.chunks_exact(logits.len() / (rows.len() / width));
             let (tokenizer, top) = (&self.tokenizer, scores.top);
-            told.par_extend(rows.zip(next).map(|(row, t)| token_logprob(tokenizer, row, *t, top)));
+            told.extend(rows.zip(next).map(|(row, t)| token_logprob(tokenizer, row, *t, top)));
         }
         if let Some(request) = self.requests.get(&sequence.request).filter(|_| !told.is_empty()) {
             request.events.send(scores.tell(told, is_end));

@@ -235,7 +235,7 @@ impl StepLoop {
         });
         let slices = order.iter().map(|&i| slice(&self.running[i], tokens[i])).collect();
         let before = Instant::now();
-        let outputs = self.runner.step(&Batch { slices });
+        let outputs = self.runner.step(&Batch { slices, effect: None });
         let decodes = order.iter().filter(|&&i| self.running[i].decodes()).count();
         let prompt_tokens = tokens.iter().sum::<usize>() - decodes;
         self.meter.step(prompt_tokens, decodes, before.elapsed());

@@ -21,7 +21,7 @@ pub struct TensorRef {
 }
 
 impl TensorRef {
-    pub(super) fn new(dtype: GgmlDType, shape: Vec<usize>, bytes: SharedBytes) -> Self {
+    pub(crate) fn new(dtype: GgmlDType, shape: Vec<usize>, bytes: SharedBytes) -> Self {
         Self { dtype, shape, bytes }
     }
 

@@ -1,37 +1,15 @@
-//! Kernels against plain arithmetic in double precision, and instruction sets against each other.
+//! ggml's formats: against candle's widening, and alike on every instruction set.
 
 use candle_core::quantized::k_quants::{self, GgmlType};
 use candle_core::quantized::{QTensor, k_quants as k};
 use candle_core::{Device, Tensor};
-use half::f16;
 use proptest::prelude::*;
 
-use super::format::{self, Format, STEP, dequantize_row};
-use super::level::dispatch;
-use super::rounded::{Block, round_row};
-use super::simd::{Isa, LANES, Portable, exp};
-use super::{Level, tiles};
-
-/// Floats of very different sizes from a seed.
-pub(super) fn floats(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..count)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 3.0
-        })
-        .collect()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-fn bits(rows: &[[f32; LANES]]) -> Vec<u32> {
-    rows.as_flattened().iter().map(|value| value.to_bits()).collect()
-}
+use super::{bits, dot, floats};
+use crate::kernels::format::{self, Format, STEP, dequantize_row};
+use crate::kernels::rounded::{Block, round_row};
+use crate::kernels::simd::LANES;
+use crate::kernels::{Level, tiles};
 
 /// Blocks of a ggml type as candle quantises them, and candle's own widening.
 fn candle_blocks<T: GgmlType + Clone>(values: &[f32]) -> (Vec<u8>, Vec<f32>) {
@@ -81,14 +59,19 @@ fn check_format<F: Format, T: GgmlType + Clone>(seed: u64, lanes: usize, rows: u
         let mut alone = vec![[0.0; LANES]];
         let x = &blocks[row * steps..(row + 1) * steps];
         tiles::multiply::<F>(Level::best(), &tile, steps, x, &mut alone);
-        assert_eq!(bits(&alone), bits(std::slice::from_ref(out)), "alone it is the same");
+        assert_eq!(bits(alone.as_flattened()), bits(out), "alone it is the same");
     }
     for level in Level::available() {
         let mut rounded = vec![Block::default(); rows * steps];
         round_row(level, &x, &mut rounded);
         let mut other = vec![[0.0; LANES]; rows];
         tiles::multiply::<F>(level, &tile, steps, &rounded, &mut other);
-        assert_eq!(bits(&other), bits(&out), "{:?} on {level:?}", T::DTYPE);
+        assert_eq!(
+            bits(other.as_flattened()),
+            bits(out.as_flattened()),
+            "{:?} on {level:?}",
+            T::DTYPE
+        );
     }
 }
 
@@ -134,7 +117,7 @@ fn check_bytes<F: Format>(seed: u64, fill: Option<u8>) {
     let run = |level| {
         let mut out = [[0.0; LANES]];
         tiles::multiply::<F>(level, &tile, steps, &blocks, &mut out);
-        bits(&out)
+        bits(out.as_flattened())
     };
     for level in Level::available() {
         assert_eq!(run(level), run(Level::best()), "{level:?}");
@@ -155,87 +138,5 @@ proptest! {
         check_bytes::<format::Q4K>(seed, fill);
         check_bytes::<format::Q5K>(seed, fill);
         check_bytes::<format::Q6K>(seed, fill);
-    }
-}
-
-/// All lanes of one operation, as bits.
-fn operations_kernel<I: Isa>(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64]) -> Vec<u32> {
-    let (x, y) = (I::load(a), I::load(b));
-    let halves = a.map(|value| f16::from_f32(value).to_bits());
-    let signed = bytes.first_chunk().unwrap();
-    let quiet = bytes.map(|byte| byte & 0x77); // neither infinite nor NaN as any kind of float
-    let quiet_halves = quiet.first_chunk().unwrap();
-    let floats = [
-        I::add(x, y),
-        I::sub(x, y),
-        I::mul(x, y),
-        I::div(x, y),
-        I::max(x, y),
-        I::fma(x, y, x),
-        I::floats(I::round(x)),
-        I::widen_f16(&halves),
-        I::widen_i8(signed),
-        I::read_f32(&quiet),
-        I::read_f16(quiet_halves),
-        I::read_bf16(quiet_halves),
-        exp::<I>(I::mul(x, I::splat(40.0))),
-        I::splat(I::sum(x)),
-        I::splat(I::largest(x)),
-    ];
-    let packed = I::bytes(bytes);
-    let quad = [127, -127, 3, -1];
-    let small = I::low_nibbles(packed);
-    let mut ints = vec![
-        I::dot(I::splat_int(-5), packed, quad),
-        I::dot_small(I::splat_int(7), small, quad),
-        I::dot_small(I::splat_int(0), I::high_nibbles(packed), quad),
-    ];
-    for from in 0..8 {
-        ints.push(I::dot_small(I::splat_int(0), I::add_bits(small, packed, from, 0x10), quad));
-    }
-    for from in [0, 2, 4, 6] {
-        ints.push(I::dot_small(I::splat_int(0), I::add_bits(small, packed, from, 0x30), quad));
-    }
-    let mut narrow = [0i8; LANES];
-    I::narrow(I::round(I::mul(x, I::splat(40.0))), &mut narrow);
-    let ints = ints.into_iter().map(I::floats);
-    let mut all: Vec<u32> = narrow.iter().map(|byte| u32::from(byte.cast_unsigned())).collect();
-    for values in floats.into_iter().chain(ints) {
-        let mut lanes = [0.0; LANES];
-        I::store(values, &mut lanes);
-        all.extend(lanes.map(f32::to_bits));
-    }
-    all
-}
-
-dispatch! {
-    fn operations(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64]) -> Vec<u32> =
-        operations_kernel
-}
-
-proptest! {
-    #[test]
-    fn every_operation_is_the_same_on_every_instruction_set(
-        a in prop::array::uniform16(-3.0f32..3.0),
-        b in prop::array::uniform16(0.1f32..3.0),
-        bytes in prop::collection::vec(any::<u8>(), 64),
-    ) {
-        let bytes: [u8; 64] = bytes.try_into().unwrap();
-        let plain = operations_kernel::<Portable>(&a, &b, &bytes);
-        for level in Level::available() {
-            prop_assert_eq!(&operations(level, &a, &b, &bytes), &plain, "{:?}", level);
-        }
-    }
-
-    #[test]
-    fn exp_is_right_to_seven_digits_and_zero_far_below(x in -87.0f32..88.0) {
-        let mut lanes = [0.0; LANES];
-        Portable::store(exp::<Portable>([x; LANES]), &mut lanes);
-        let expected = f64::from(x).exp();
-        prop_assert!((f64::from(lanes[0]) / expected - 1.0).abs() < 2.5e-7, "{} {}", x, lanes[0]);
-        for x in [f32::NEG_INFINITY, -1e9, -88.5] {
-            Portable::store(exp::<Portable>([x; LANES]), &mut lanes);
-            prop_assert_eq!(lanes[0].to_bits(), 0);
-        }
     }
 }

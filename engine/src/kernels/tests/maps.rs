@@ -1,0 +1,107 @@
+//! Whole projections: tiles, biases, adapters, threads.
+
+use candle_core::quantized::GgmlDType;
+use proptest::prelude::*;
+
+use super::{bits, dot, floats};
+use crate::kernels::{
+    Block, Delta, DenseMatrix, Finish, Level, Linear, LowRank, Map, Matrix, Packer, Rows, Team,
+    project, round_row,
+};
+use crate::weights::TensorRef;
+
+fn packed(seed: u64, d_out: usize, d_in: usize) -> (Box<dyn Linear>, Vec<f32>) {
+    let weights = floats(seed, d_out * d_in);
+    let bytes: Vec<u8> = weights.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let tensor = TensorRef::new(GgmlDType::F32, vec![d_out, d_in], bytes.into());
+    let mut packer = Packer::default();
+    let map = Matrix { tensor: &tensor, d_in, d_out, order: None }.pack(&mut packer).unwrap();
+    packer.pack(&Team::new(2).unwrap()).unwrap();
+    (map, weights)
+}
+
+fn dense(seed: u64, rows: usize, cols: usize) -> DenseMatrix {
+    DenseMatrix { rows, cols, values: floats(seed, rows * cols) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_projection_is_base_plus_bias_plus_the_rows_own_adapters(
+        rows in 1usize..20,
+        d_in in prop::sample::select(vec![24usize, 32, 96]),
+        d_out in 1usize..50,
+        ranks in prop::collection::vec(1usize..40, 0..3),
+        threads in 1usize..4,
+    ) {
+        let (base, weights) = packed(1, d_out, d_in);
+        let (x, bias) = (floats(2, rows * d_in), floats(3, d_out));
+        let pairs: Vec<_> = ranks.iter().map(|&rank| (dense(4, rank, d_in), dense(5, d_out, rank))).collect();
+        let low_rank: Vec<_> = pairs.iter().map(|(a, b)| LowRank::new(a, b)).collect();
+        // The first adapter is used by the first half of the rows, the second by all, and so on.
+        let reach = |index: usize| 0..(rows * (index + 1)).div_ceil(2).min(rows);
+        let run = |threads: usize, only: Option<usize>| {
+            let shift = only.unwrap_or(0);
+            let kept = only.map_or(0..rows, |row| row..row + 1);
+            let deltas = low_rank.iter().enumerate().filter_map(|(index, pair)| {
+                let start = reach(index).start.max(kept.start);
+                let end = reach(index).end.min(kept.end);
+                let rows = start.saturating_sub(shift)..end.saturating_sub(shift);
+                (start < end).then(|| Delta { rows, pair, scale: 0.5, low: Vec::new() })
+            });
+            let map = Map { base: &*base, bias: Some(&bias), deltas: deltas.collect(), norms: None };
+            let x = &x[kept.start * d_in..kept.end * d_in];
+            let per_row = if d_in % 32 == 0 { d_in / 32 } else { 0 };
+            let mut blocks = vec![Block::default(); kept.len() * per_row];
+            round_row(Level::best(), x, &mut blocks);
+            let input = Rows { values: x, blocks: &blocks, width: d_in };
+            let mut out = vec![0.0; kept.len() * d_out];
+            let team = Team::new(threads).unwrap();
+            project(&team, &mut [map], input, &mut [&mut out], Finish::Store);
+            out
+        };
+        let out = run(threads, None);
+        for row in 0..rows {
+            let x = &x[row * d_in..(row + 1) * d_in];
+            for column in 0..d_out {
+                let mut exact = dot(x, &weights[column * d_in..(column + 1) * d_in]);
+                exact += f64::from(bias[column]);
+                for (index, (a, b)) in pairs.iter().enumerate() {
+                    if reach(index).contains(&row) {
+                        let low = a.values.chunks_exact(d_in).map(|a| dot(x, a));
+                        let b = &b.values[column * b.cols..(column + 1) * b.cols];
+                        exact += 0.5 * low.zip(b).map(|(low, b)| low * f64::from(*b)).sum::<f64>();
+                    }
+                }
+                let error = (f64::from(out[row * d_out + column]) - exact).abs();
+                prop_assert!(error < 0.3, "row {} column {}: off by {}", row, column, error);
+            }
+            prop_assert_eq!(bits(&run(1, Some(row))), bits(&out[row * d_out..(row + 1) * d_out]));
+        }
+    }
+
+    #[test]
+    fn a_delta_keeps_small_and_large_elements(size in -18i32..18) {
+        let size = 10f32.powi(size);
+        let scaled = |mut matrix: DenseMatrix| {
+            matrix.values.iter_mut().for_each(|value| *value *= size);
+            matrix
+        };
+        let (a, b) = (scaled(dense(1, 3, 40)), scaled(dense(2, 20, 3)));
+        let pair = LowRank::new(&a, &b);
+        let x = floats(3, 40);
+        let mut low = vec![0.0; 3];
+        pair.lower(&x, &(0..3), &mut low);
+        let mut out = [0.0; 16];
+        pair.raise(0, 1.0, &low, &mut out);
+        for (row, out) in out.iter().enumerate() {
+            let terms = (0..3).map(|j| {
+                dot(&x, &a.values[j * 40..(j + 1) * 40]) * f64::from(b.values[row * 3 + j])
+            });
+            let exact: f64 = terms.clone().sum();
+            let sum: f64 = terms.map(f64::abs).sum();
+            prop_assert!((f64::from(*out) - exact).abs() < 0.01 * sum, "{} {}", out, exact);
+        }
+    }
+}
