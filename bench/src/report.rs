@@ -2,22 +2,26 @@
 
 use serde::Serialize;
 
-/// One measured quantity, ours and the peer's, in tokens per second.
+/// One measured quantity, ours beside another's of the same rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// What was measured.
     pub what: String,
+    /// What the other values are: a peer's, a bound's, ours under other conditions.
+    pub beside: &'static str,
     /// One value per round.
     pub ours: Vec<f64>,
-    /// The peer's values of the same rounds; empty without a peer.
-    pub peer: Vec<f64>,
+    /// The other's values of the same rounds; empty without one.
+    pub others: Vec<f64>,
 }
 
-/// All rows of one run.
+/// All rows of one run, in tokens per second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Rounds, ours and the peer's taking turns.
+    /// Rounds, ours and the other's taking turns.
     pub rounds: usize,
+    /// Rounds that were measured again because others used the processor meanwhile.
+    pub repeated: usize,
     /// Threads of each side.
     pub threads: usize,
     /// Instruction set that our kernels use.
@@ -27,46 +31,49 @@ pub struct Report {
 }
 
 impl Row {
-    /// Ours over the peer's, from the medians; `None` without a peer.
-    pub fn ratio(&self) -> Option<f64> {
-        let peer = median(&self.peer);
-        (peer > 0.0).then(|| median(&self.ours) / peer)
+    /// Quartiles of ours over the other's, round by round: lower, median, upper. `None` without
+    /// another's values.
+    pub fn ratios(&self) -> Option<[f64; 3]> {
+        let pairs = self.ours.iter().zip(&self.others);
+        let ratios: Vec<f64> = pairs.map(|(ours, other)| ours / other).collect();
+        (!ratios.is_empty()).then(|| [0.25, 0.5, 0.75].map(|at| quantile(&ratios, at)))
     }
 }
 
-/// The middle value; 0 of nothing.
-pub fn median(values: &[f64]) -> f64 {
+/// The value below which the share `at` of all values lies, between neighbours in proportion;
+/// 0 of nothing.
+pub fn quantile(values: &[f64], at: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
-    }
-}
-
-/// Smallest and largest value.
-fn spread(values: &[f64]) -> (f64, f64) {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    (least, values.iter().copied().fold(0.0, f64::max))
+    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let place = at * last as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
 }
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rounds, repeated, threads, instruction_set, rows } = self;
         writeln!(
             f,
-            "{} rounds, {} threads, {}; median (least-most), tokens per second",
-            self.rounds, self.threads, self.instruction_set
+            "{rounds} rounds ({repeated} more not counted), {threads} threads, {instruction_set}"
         )?;
-        writeln!(f, "{:<34} {:>24} {:>24} {:>6}", "", "firmament", "llama.cpp", "ratio")?;
-        for row in &self.rows {
+        writeln!(
+            f,
+            "tokens per second: median (quartiles); ratio: median (quartiles) over rounds"
+        )?;
+        for row in rows {
             let show = |values: &[f64]| {
-                let (least, most) = spread(values);
-                format!("{:.1} ({least:.1}-{most:.1})", median(values))
+                let [low, middle, high] = [0.25, 0.5, 0.75].map(|at| quantile(values, at));
+                format!("{middle:.1} ({low:.1}-{high:.1})")
             };
-            let peer = if row.peer.is_empty() { "-".to_owned() } else { show(&row.peer) };
-            let ratio = row.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            writeln!(f, "{:<34} {:>24} {peer:>24} {ratio:>6}", row.what, show(&row.ours))?;
+            write!(f, "{:<30} {:>24}", row.what, show(&row.ours))?;
+            if let Some([low, middle, high]) = row.ratios() {
+                let others = show(&row.others);
+                write!(f, "  {:<17} {others:>24}", row.beside)?;
+                write!(f, "  {middle:.2} ({low:.2}-{high:.2})")?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -77,11 +84,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_and_the_ratio_is_of_medians() {
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-12);
-        assert!((median(&[4.0, 1.0]) - 2.5).abs() < 1e-12);
-        let row = |peer| Row { what: String::new(), ours: vec![2.0, 9.0, 4.0], peer };
-        assert_eq!(row(vec![8.0]).ratio(), Some(0.5));
-        assert_eq!(row(Vec::new()).ratio(), None);
+    fn quantiles_lie_between_neighbours() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        close(quantile(&[3.0, 1.0, 2.0], 0.5), 2.0);
+        close(quantile(&[4.0, 1.0], 0.5), 2.5);
+        close(quantile(&[5.0, 1.0, 2.0, 3.0, 4.0], 0.25), 2.0);
+        close(quantile(&[], 0.5), 0.0);
+    }
+
+    #[test]
+    fn ratios_are_of_rounds_so_that_a_slow_machine_slows_both_sides() {
+        let row =
+            |others| Row { what: String::new(), beside: "", ours: vec![2.0, 9.0, 4.0], others };
+        assert_eq!(row(vec![1.0, 3.0, 4.0]).ratios(), Some([1.5, 2.0, 2.5]));
+        assert_eq!(row(Vec::new()).ratios(), None);
     }
 }

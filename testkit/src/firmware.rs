@@ -3,11 +3,10 @@
 
 use std::path::Path;
 
+use bench::{LoraSpec, Numbers};
 use protocol::Digest;
 
 use crate::gguf::{Encoding, Gguf};
-use crate::lora::LoraSpec;
-use crate::random::Numbers;
 
 const LAYERS: usize = 2;
 const HIDDEN: usize = 64;

@@ -6,12 +6,10 @@ mod client;
 mod cluster;
 mod firmware;
 pub mod gguf;
-mod lora;
 mod mock_engine;
-mod random;
 
+pub use bench::{LoraSpec, write_lora};
 pub use client::{Client, Streamed};
 pub use cluster::{ClusterSpec, PATIENCE, TestCluster, eventually};
 pub use firmware::{TINY_NAME, tiny_firmware, tiny_lora};
-pub use lora::{LoraSpec, write_lora};
 pub use mock_engine::{MockConfig, MockEngine, mock_text, mock_tokens};

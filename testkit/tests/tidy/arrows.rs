@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "testkit",
         &[
+            "bench",
             "device-agent",
             "engine",
             "gateway",

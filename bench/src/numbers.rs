@@ -1,16 +1,20 @@
-//! Numbers that look random and never change: a test's weights must be the same on every machine.
+//! Numbers that look random and never change: what is measured or tested with them must be the same
+//! on every machine.
 
 /// A sequence of numbers that a seed fixes.
 /// Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (SplitMix64).
 #[derive(Debug, Clone)]
-pub(crate) struct Numbers(u64);
+pub struct Numbers(u64);
 
 impl Numbers {
-    pub(crate) fn seeded(seed: u64) -> Self {
+    /// The sequence of a seed.
+    pub fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, so there is no `Option`")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,7 +23,7 @@ impl Numbers {
     }
 
     /// `count` values with mean 0 and this standard deviation, uniformly spread.
-    pub(crate) fn floats(&mut self, count: usize, deviation: f32) -> Vec<f32> {
+    pub fn floats(&mut self, count: usize, deviation: f32) -> Vec<f32> {
         let reach = deviation * 3_f32.sqrt();
         let one = |_| ((self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * reach;
         (0..count).map(one).collect()

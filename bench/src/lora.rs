@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use crate::random::Numbers;
+use crate::Numbers;
 
 /// What an adapter shall look like.
 #[derive(Debug, Clone)]
