@@ -6,7 +6,7 @@
 use futures_util::StreamExt as _;
 use protocol::{
     AdapterFile, AdapterFileRole, AdapterManifest, AdapterName, AdapterProof, ErrorCode, Event,
-    FirmwareId, GenerationId, ProveWork, Work, WorkError,
+    FirmwareId, GenerationId, ProveWork, TenantId, Work, WorkError,
 };
 use scheduler::core::{AdapterNeed, PlaceError};
 use serde_json::json;
@@ -82,8 +82,12 @@ pub fn too_large(file_name: &str, limit_bytes: u64) -> ApiError {
 }
 
 /// The firmware that a caller means by name or id, or the default one.
-pub async fn firmware(app: &App, named: Option<&str>) -> Result<FirmwareId, ApiError> {
-    let firmwares = models::firmwares(app).await?;
+pub async fn firmware(
+    app: &App,
+    tenant: &TenantId,
+    named: Option<&str>,
+) -> Result<FirmwareId, ApiError> {
+    let firmwares = models::firmwares(app, tenant).await?;
     let Some(named) = named.filter(|named| *named != "default") else {
         let default = models::default_firmware(app, &firmwares);
         return Ok(default.ok_or(PlaceError::FirmwareMissing)?);
@@ -97,8 +101,12 @@ pub async fn firmware(app: &App, named: Option<&str>) -> Result<FirmwareId, ApiE
 }
 
 /// Refuses a name that a firmware has: it would never be found.
-pub async fn check_free_of_firmware(app: &App, name: &AdapterName) -> Result<(), ApiError> {
-    let firmwares = models::firmwares(app).await?;
+pub async fn check_free_of_firmware(
+    app: &App,
+    tenant: &TenantId,
+    name: &AdapterName,
+) -> Result<(), ApiError> {
+    let firmwares = models::firmwares(app, tenant).await?;
     if firmwares.iter().all(|known| known.name != name.as_str()) {
         return Ok(());
     }
@@ -116,8 +124,8 @@ pub async fn publish(
     context: &RequestContext,
     new: NewAdapter,
 ) -> Result<(Generation, Alias), ApiError> {
-    check_free_of_firmware(app, &new.name).await?;
-    let manifest = manifest(app, &new)?;
+    check_free_of_firmware(app, &caller.tenant, &new.name).await?;
+    let manifest = manifest(app, &caller.tenant, &new)?;
     let adapter = AdapterKey { tenant: caller.tenant.clone(), name: new.name.clone() };
     let expected = expected(app, &adapter, new.expected).await?;
     let key = GenerationKey { adapter, id: manifest.id() };
@@ -141,7 +149,7 @@ pub async fn publish(
     Ok((generation, alias))
 }
 
-fn manifest(app: &App, new: &NewAdapter) -> Result<AdapterManifest, ApiError> {
+fn manifest(app: &App, tenant: &TenantId, new: &NewAdapter) -> Result<AdapterManifest, ApiError> {
     let invalid = |message: &str| {
         let (param, message) = (Some("files".to_owned()), message.to_owned());
         Err(ApiError::Invalid { param, code: "invalid_lora_adapter", message })
@@ -151,7 +159,7 @@ fn manifest(app: &App, new: &NewAdapter) -> Result<AdapterManifest, ApiError> {
     if files.windows(2).any(|pair| pair[0].path == pair[1].path) {
         return invalid("a file is there twice");
     }
-    let info = models::loaded(app, new.firmware).ok_or(PlaceError::FirmwareMissing)?;
+    let info = models::loaded(app, tenant, new.firmware).ok_or(PlaceError::FirmwareMissing)?;
     let (firmware, tokenizer) = (new.firmware, info.tokenizer);
     let manifest = AdapterManifest { schema: AdapterManifest::SCHEMA, firmware, tokenizer, files };
     for role in [AdapterFileRole::Config, AdapterFileRole::Weights] {

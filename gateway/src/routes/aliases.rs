@@ -38,7 +38,7 @@ pub async fn put_alias(
 ) -> Result<Json<AliasInfo>, ApiError> {
     let adapter = AdapterKey { tenant: caller.tenant.clone(), name: adapter_name(&adapter)? };
     let alias = alias.parse().map_err(|error| ApiError::invalid("alias", format!("{error}")))?;
-    check_free_of_firmware(&app, &alias).await?;
+    check_free_of_firmware(&app, &caller.tenant, &alias).await?;
     let target = GenerationKey { adapter, id: generation("generation", &request.generation)? };
     let expected = request.expected.as_deref().map(|text| generation("expected", text));
     let expected = expected.transpose()?;

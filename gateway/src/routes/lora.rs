@@ -48,7 +48,7 @@ pub async fn load_lora_adapter(
     let directory = inside(root, &request.lora_path).await?;
     let new = NewAdapter {
         name: name.clone(),
-        firmware: publish::firmware(&app, None).await?,
+        firmware: publish::firmware(&app, &caller.tenant, None).await?,
         files: read(&app, &directory).await?,
         expected: expected.map_or(Expected::Anything, |id| Expected::This(Some(id))),
     };
@@ -102,7 +102,7 @@ pub async fn list_lora_adapters(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<LoraAdapterList>, ApiError> {
-    let firmwares = models::firmwares(&app).await?;
+    let firmwares = models::firmwares(&app, &caller.tenant).await?;
     let mut data = Vec::new();
     let mut page = Some(PageRequest::longest());
     while let Some(request) = page {

@@ -64,7 +64,7 @@ pub async fn upload_adapter(
     let form = read(&app, form).await?;
     let name = form.name.ok_or_else(|| ApiError::invalid("name", "name the adapter"))?;
     let name = name.parse().map_err(|error| ApiError::invalid("name", format!("{error}")))?;
-    let firmware = publish::firmware(&app, form.firmware.as_deref()).await?;
+    let firmware = publish::firmware(&app, &caller.tenant, form.firmware.as_deref()).await?;
     let expected = match form.expected.as_deref() {
         None => Expected::Anything,
         Some("none") => Expected::This(None),

@@ -2,11 +2,11 @@
 
 use axum::body::Body;
 use http::{Method, Request, header};
-use protocol::{ErrorCode, Work};
+use protocol::{Digest, ErrorCode, FirmwareId, NodeKind, Work};
 use serde_json::{Value, json};
 
 use super::mock::{Script, error};
-use super::rig::{Reply, Rig, bearer, request};
+use super::rig::{Reply, Rig, bearer, node, request};
 
 const BOUNDARY: &str = "line";
 
@@ -149,6 +149,34 @@ async fn another_tenants_adapter_is_as_absent_as_one_that_never_was() {
     assert_ne!(own.json()["id"], generation);
     assert_eq!(rig.send(delete()).await.status, 200);
     assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200, "ours is still there");
+}
+
+#[tokio::test]
+async fn what_another_tenants_device_calls_its_firmware_changes_no_name_and_no_manifest() {
+    let rig = Rig::start().await;
+    let mut liar = node("liar", NodeKind::Device);
+    liar.presence.tenant = "other".into();
+    let firmwares = &mut liar.presence.capabilities.firmwares;
+    firmwares[0].tokenizer = Digest::of(b"another tokenizer");
+    let mut invented = firmwares[0].clone();
+    (invented.id, invented.name) = (FirmwareId(Digest::of(b"invented")), "mood".to_owned());
+    firmwares.push(invented);
+    rig.route(vec![liar, node("phone", NodeKind::Device)]);
+    let mood = uploaded(&rig, "mood", "a").await;
+    let Work::Prove(proved) = &rig.nodes.works()[0] else { panic!("it is proved first") };
+    assert_eq!(proved.manifest.tokenizer, Digest::of(b"tokenizer"));
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
+    assert_eq!(last_adapters(&rig), vec![(mood, 1.0)]);
+}
+
+#[tokio::test]
+async fn a_firmware_of_the_registry_keeps_its_name_whatever_an_own_device_calls_its_own() {
+    let rig = Rig::start().await;
+    let mut device = node("phone", NodeKind::Device);
+    device.presence.capabilities.firmwares[0].id = FirmwareId(Digest::of(b"invented"));
+    rig.route(vec![device]);
+    let reply = chat(&rig, json!({"model": "tiny"})).await;
+    assert_eq!((reply.error().0, rig.nodes.works().len()), (503, 0), "it is not loaded anywhere");
 }
 
 #[tokio::test]
