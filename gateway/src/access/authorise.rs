@@ -10,7 +10,7 @@ use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
 use super::{ApiToken, Caller, LOCAL_TENANT, Right};
 use crate::app::App;
-use crate::core::{check_host, check_origin};
+use crate::core::{check_direct, check_host, check_origin};
 use crate::error::ApiError;
 use crate::http::Peer;
 
@@ -106,11 +106,12 @@ async fn identify(
             return by_key(app, &token).await;
         }
     }
-    if !peer.is_some_and(|peer| peer.is_local()) {
+    if app.config.require_key || !peer.is_some_and(|peer| peer.is_local()) {
         return Err(ApiError::Unauthorised(
             "this server needs an API key: `Authorization: Bearer fmk_...`",
         ));
     }
+    check_direct(headers)?;
     check_host(headers, uri.authority().map(http::uri::Authority::as_str))?;
     check_origin(headers)?;
     Ok(Caller::local())

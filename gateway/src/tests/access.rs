@@ -139,6 +139,31 @@ async fn a_placeholder_key_is_fine_on_this_machine_only() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_on_this_machine_passes_on_needs_a_key() {
+    let rig = Rig::start().await;
+    let key = rig.key("local", &["inference"]).await;
+    for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "via", "x-real-ip"] {
+        let ask = || {
+            let mut ask = request(Method::GET, "/v1/models", None);
+            ask.headers_mut().insert(name, "203.0.113.9".parse().expect("a value"));
+            ask
+        };
+        assert_eq!(rig.send(ask()).await.error().0, 401, "{name}");
+        assert_eq!(rig.send(bearer(ask(), &key)).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn callers_on_this_machine_need_a_key_where_the_operator_says_so() {
+    let config = crate::GatewayConfig { require_key: true, ..crate::GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    assert_eq!(rig.get("/v1/models").await.error().0, 401);
+    let key = rig.key("local", &["inference"]).await;
+    let ask = bearer(request(Method::GET, "/v1/models", None), &key);
+    assert_eq!(rig.send(ask).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_web_page_cannot_use_the_keyless_caller() {
     let rig = Rig::start().await;
     let cases = [
