@@ -127,7 +127,7 @@ async fn follow_routing(app: App, scope: Scope) {
     let mut routing = app.live.watch_routing();
     loop {
         let snapshot = routing.borrow_and_update().clone();
-        app.placements.update(&snapshot);
+        app.placements.update(&snapshot, &*app.nodes);
         tokio::select! {
             biased;
             () = scope.cancelled() => return,

@@ -19,7 +19,7 @@ const RESIDENT_MAX: usize = 256;
 /// The latest heartbeat; the link's opening is the first.
 #[derive(Debug, Clone)]
 pub(super) struct Beat {
-    count: u64,
+    pub(super) count: u64,
     load: NodeLoad,
 }
 

@@ -32,6 +32,8 @@ pub(super) struct MockNodes {
     scripts: Mutex<HashMap<NodeId, VecDeque<Script>>>,
     pub(super) sent: Mutex<Vec<(NodeId, Work, ExecuteContext)>>,
     pub(super) cancelled: Arc<AtomicUsize>,
+    /// What was open at each node's latest heartbeat.
+    pub(super) open_at_beat: Mutex<HashMap<NodeId, u32>>,
 }
 
 impl MockNodes {
@@ -121,6 +123,10 @@ impl Nodes for MockNodes {
             }
             Script::Prove => Ok(ok(vec![proof(&work)]).boxed()),
         }
+    }
+
+    fn open_at(&self, node: &NodeId, _epoch: u64, _beat: u64) -> Option<u32> {
+        self.open_at_beat.lock().get(node).copied()
     }
 }
 

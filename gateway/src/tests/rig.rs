@@ -114,7 +114,7 @@ impl Rig {
     }
 
     pub(super) fn route(&self, nodes: Vec<NodeState>) {
-        self.app.placements.update(&Bytes::from(Snapshot { nodes }.to_bytes()));
+        self.app.placements.update(&Bytes::from(Snapshot { nodes }.to_bytes()), &*self.nodes);
     }
 
     pub(super) async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
