@@ -249,11 +249,12 @@ impl Engine {
         Ok(Arc::new(uses.iter().map(lease).collect::<Result<_, WorkError>>()?))
     }
 
-    /// Takes `sequences` places in the queue.
+    /// Takes `sequences` places in the queue. A request with more sequences than the queue has places is
+    /// let in while nothing waits: else it never could be.
     pub(crate) fn reserve(&self, sequences: usize) -> Result<(), WorkError> {
         let queued = &self.inner.shared.queued;
         let before = queued.fetch_add(sequences, Ordering::Relaxed);
-        if before + sequences > self.inner.config.queue_max {
+        if before > 0 && before + sequences > self.inner.config.queue_max {
             queued.fetch_sub(sequences, Ordering::Relaxed);
             let message = "the engine's queue is full; try again later";
             return Err(WorkError::new(ErrorCode::Busy, message));
