@@ -1,7 +1,7 @@
 //! Firmwares and adapters.
 
 use protocol::Digest;
-use store::registry::{PageRequest, Registry};
+use store::registry::{Firmware, ListedFirmware, PageRequest, Registry};
 
 use crate::fixtures::{adapter, at, firmware, pending, serving, tenant};
 
@@ -14,7 +14,9 @@ pub async fn a_firmware_is_its_manifest_byte_for_byte(registry: &dyn Registry) {
     again.name.push_str(" renamed");
     registry.put_firmware(&again).await.unwrap();
     let page = registry.firmwares(&PageRequest::default()).await.unwrap();
-    assert_eq!((page.items.as_slice(), page.next), (&[known.clone()][..], None));
+    let Firmware { id, name, version, created_at, .. } = known.clone();
+    let listed = ListedFirmware { id, name, version, created_at };
+    assert_eq!((page.items, page.next), (vec![listed], None));
 
     let mut forged = known;
     forged.manifest.push(' ');
