@@ -185,6 +185,12 @@ pub trait Generations: Send + Sync {
     /// only.
     async fn manifest(&self, id: &GenerationId) -> Result<Option<String>, StoreError>;
 
+    /// Whether a digest is the manifest's or a file's of an adapter that `tenant` may use.
+    async fn may_read(&self, tenant: &TenantId, digest: &Digest) -> Result<bool, StoreError>;
+
+    /// Those of `digests` that no file of a generation has, unless it failed: their blobs may go.
+    async fn unused(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, StoreError>;
+
     /// An adapter's generations, newest first.
     async fn generations(
         &self,

@@ -25,6 +25,7 @@ macro_rules! conformance {
             audit::a_tenant_reads_its_own_entries_only,
             catalogue::a_firmware_is_its_manifest_byte_for_byte,
             catalogue::another_tenants_adapter_is_not_found,
+            catalogue::manifests_and_files_are_read_by_their_tenant_and_by_all_if_shared,
             catalogue::a_shared_adapter_is_found_by_all_and_an_own_one_comes_first,
             catalogue::two_adapters_of_one_name_cannot_both_be_shared,
             catalogue::deleting_an_adapter_names_only_the_files_that_nobody_else_uses,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{
     AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Digest, ErrorCode, FirmwareId,
-    GenerateWork, GenerationId,
+    GenerateWork, GenerationId, TenantId,
 };
 use reqwest::StatusCode;
 use store::registry::{AdapterKey, Firmware, GenerationKey, NewGeneration};
@@ -14,6 +14,15 @@ use super::rig::{Rig, all, now, tenant, url};
 
 /// Registers an adapter of these weights and keeps its files.
 async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> GenerationId {
+    adapter_of(rig, tenant(), firmware, weights).await
+}
+
+async fn adapter_of(
+    rig: &Rig,
+    tenant: TenantId,
+    firmware: &str,
+    weights: &'static [u8],
+) -> GenerationId {
     let id = FirmwareId(Digest::of(firmware.as_bytes()));
     let record = Firmware {
         id,
@@ -36,7 +45,7 @@ async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> Generatio
     let tokenizer = Digest::of(b"tokenizer");
     let manifest =
         AdapterManifest { schema: AdapterManifest::SCHEMA, firmware: id, tokenizer, files };
-    let key = AdapterKey { tenant: tenant(), name: "sentiment".parse().unwrap() };
+    let key = AdapterKey { tenant, name: "sentiment".parse().unwrap() };
     let new = NewGeneration {
         key: GenerationKey { adapter: key, id: manifest.id() },
         firmware: id,
@@ -109,6 +118,21 @@ async fn an_adapter_that_cannot_be_had_fails_its_request_by_name() {
 }
 
 #[tokio::test]
+#[tokio::test]
+async fn a_device_cannot_fetch_the_adapter_of_another_tenant() {
+    let rig = Rig::start().await;
+    let foreign = TenantId::from("other");
+    rig.registry.put_tenant(&foreign, "other", now()).await.unwrap();
+    let generation = adapter_of(&rig, foreign, FIRMWARE, b"the weights").await;
+    let node = rig.linked(rig.device("phone").await).await;
+    let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+    assert_eq!(events[0].as_ref().unwrap_err().code, ErrorCode::AdapterUnavailable);
+
+    adapter(&rig, FIRMWARE, b"the weights").await;
+    let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+    assert!(events.iter().all(Result::is_ok), "now its own tenant has the same: {events:?}");
+}
+
 async fn manifests_and_blobs_open_to_a_live_session_only() {
     let rig = Rig::start().await;
     let generation = adapter(&rig, FIRMWARE, b"the weights").await;
