@@ -32,6 +32,8 @@ macro_rules! conformance {
             generations::a_generation_lives_from_pending_to_retired,
             generations::an_illegal_step_is_refused_by_name_and_changes_nothing,
             generations::a_failed_generation_says_why_and_stays_failed,
+            generations::what_was_proved_cannot_fail_any_more,
+            generations::the_files_of_what_failed_are_unused,
             generations::a_manifest_of_another_digest_or_an_unknown_firmware_is_refused,
             generations::adding_the_same_generation_again_returns_it_as_it_is,
             generations::a_manifest_is_found_by_its_digest_alone,
