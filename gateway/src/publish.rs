@@ -10,6 +10,7 @@ use protocol::{
 };
 use scheduler::core::{AdapterNeed, PlaceError};
 use serde_json::json;
+use store::StoreError;
 use store::registry::{
     AdapterKey, Alias, Generation, GenerationKey, GenerationState, GenerationStep, NewGeneration,
 };
@@ -131,17 +132,13 @@ pub async fn publish(
     let key = GenerationKey { adapter, id: manifest.id() };
     let mut generation = add(app, &key, &manifest).await?;
     if matches!(generation.state, GenerationState::Pending | GenerationState::Loading) {
-        if generation.state == GenerationState::Pending {
-            app.registry.step_generation(&key, &GenerationStep::Load, app.now()).await?;
-        }
+        advance(app, &key, GenerationStep::Load).await?;
         let proof = prove_or_fail(app, caller, context, &key, manifest).await?;
         let proof = serde_json::to_value(proof).expect("a proof is plain data");
-        let step = GenerationStep::Verify { proof };
-        generation = app.registry.step_generation(&key, &step, app.now()).await?;
+        generation = advance(app, &key, GenerationStep::Verify { proof }).await?;
     }
     if generation.state == GenerationState::Verified {
-        let step = GenerationStep::Serve;
-        generation = app.registry.step_generation(&key, &step, app.now()).await?;
+        generation = advance(app, &key, GenerationStep::Serve).await?;
     }
     let alias = app.registry.set_alias(&new.name, &key, expected, app.now()).await?;
     let detail = json!({ "generation": key.id, "expected": expected });
@@ -211,6 +208,26 @@ async fn add(
 
 async fn prove_or_fail(
     app: &App,
+/// Takes a step, unless the generation is there or beyond: the same files may come twice at once, and
+/// then each upload goes on from where the other has come.
+async fn advance(
+    app: &App,
+    key: &GenerationKey,
+    step: GenerationStep,
+) -> Result<Generation, ApiError> {
+    let refused = match app.registry.step_generation(key, &step, app.now()).await {
+        Err(StoreError::IllegalStep { generation, from, to })
+            if (to..=GenerationState::Serving).contains(&from) =>
+        {
+            StoreError::IllegalStep { generation, from, to }
+        }
+        stepped => return Ok(stepped?),
+    };
+    let AdapterKey { tenant, name } = &key.adapter;
+    let found = app.registry.generation(tenant, name, &key.id).await?;
+    Ok(found.ok_or(refused)?)
+}
+
     caller: &Caller,
     context: &RequestContext,
     key: &GenerationKey,
@@ -224,7 +241,11 @@ async fn prove_or_fail(
     if !error.retryable() {
         let reason = format!("{}: {error}", error.code());
         let step = GenerationStep::Fail { reason };
-        app.registry.step_generation(key, &step, app.now()).await?;
+        match app.registry.step_generation(key, &step, app.now()).await {
+            // Meanwhile the same files were proved for another upload: what serves goes on.
+            Ok(_) | Err(StoreError::IllegalStep { .. }) => {}
+            Err(broken) => return Err(broken.into()),
+        }
     }
     Err(error)
 }

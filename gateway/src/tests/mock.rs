@@ -9,6 +9,8 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use protocol::{AdapterProof, ErrorCode, Event, FinishReason, NodeId, Usage, Work, WorkError};
 
+use tokio::sync::Notify;
+
 use crate::dispatch::{Events, ExecuteContext, Nodes};
 
 /// What a mock node does with one piece of work.
@@ -22,6 +24,8 @@ pub(super) enum Script {
     Break(Vec<Event>, WorkError),
     /// These events, then silence until it is cancelled.
     Hang(Vec<Event>),
+    /// Fails like this once it is told to.
+    Fail(Arc<Notify>, WorkError),
     /// Loads every adapter.
     Prove,
 }
@@ -120,6 +124,13 @@ impl Nodes for MockNodes {
                     never
                 });
                 Ok(ok(events).chain(silence).boxed())
+            }
+            Script::Fail(now, error) => {
+                let failed = stream::once(async move {
+                    now.notified().await;
+                    Err(error)
+                });
+                Ok(failed.boxed())
             }
             Script::Prove => Ok(ok(vec![proof(&work)]).boxed()),
         }
