@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use crate::access::{Caller, Limits};
 use crate::config::GatewayConfig;
 use crate::dispatch::{Nodes, Placements};
+use crate::files::Files;
 use crate::metrics::GatewayMetrics;
 
 /// What the gateway is given by the process that runs it.
@@ -63,6 +64,8 @@ pub struct Inner {
     pub placements: Arc<Placements>,
     /// Who carries them there.
     pub nodes: Arc<dyn Nodes>,
+    /// Adapters' files that requests hold.
+    pub files: Files,
     /// Tenants' limits.
     pub limits: Arc<Limits>,
     /// Tasks that outlive a request.
@@ -102,6 +105,7 @@ impl App {
             firmware,
             placements: Arc::default(),
             nodes,
+            files: Files::default(),
             limits,
             scope,
             proved: AtomicBool::new(false),

@@ -5,8 +5,8 @@
 
 use futures_util::StreamExt as _;
 use protocol::{
-    AdapterFile, AdapterFileRole, AdapterManifest, AdapterName, AdapterProof, ErrorCode, Event,
-    FirmwareId, GenerationId, ProveWork, TenantId, Work, WorkError,
+    AdapterFileRole, AdapterManifest, AdapterName, AdapterProof, ErrorCode, Event, FirmwareId,
+    GenerationId, ProveWork, TenantId, Work, WorkError,
 };
 use scheduler::core::{AdapterNeed, PlaceError};
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::core::Cost;
 use crate::dispatch::{self, Task};
 use crate::error::{ApiError, cut};
+use crate::files::Held;
 use crate::http::RequestContext;
 use crate::models::{self, ResolvedModel};
 
@@ -35,8 +36,8 @@ pub struct NewAdapter {
     pub name: AdapterName,
     /// The firmware that it was trained on.
     pub firmware: FirmwareId,
-    /// Its files; their blobs are kept already.
-    pub files: Vec<AdapterFile>,
+    /// Its files, held until the registry knows of them.
+    pub files: Held,
     /// Where its name must point for it to move.
     pub expected: Expected,
 }
@@ -75,8 +76,9 @@ pub fn role_of(file_name: &str) -> Result<(AdapterFileRole, Option<u64>), ApiErr
     }
 }
 
-/// A file is longer than it may be.
-pub fn too_large(file_name: &str, limit_bytes: u64) -> ApiError {
+/// Why a file could not be kept.
+pub fn not_kept(file_name: &str, error: StoreError) -> ApiError {
+    let StoreError::TooLarge { limit_bytes } = error else { return error.into() };
     let message = format!("`{}` is longer than {limit_bytes} bytes", cut(file_name));
     let param = Some("files".to_owned());
     ApiError::Invalid { param, code: "lora_adapter_file_too_large", message }
@@ -151,7 +153,7 @@ fn manifest(app: &App, tenant: &TenantId, new: &NewAdapter) -> Result<AdapterMan
         let (param, message) = (Some("files".to_owned()), message.to_owned());
         Err(ApiError::Invalid { param, code: "invalid_lora_adapter", message })
     };
-    let mut files = new.files.clone();
+    let mut files = new.files.files().to_vec();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     if files.windows(2).any(|pair| pair[0].path == pair[1].path) {
         return invalid("a file is there twice");
@@ -206,8 +208,6 @@ async fn add(
     Ok(app.registry.add_generation(&new, app.now()).await?)
 }
 
-async fn prove_or_fail(
-    app: &App,
 /// Takes a step, unless the generation is there or beyond: the same files may come twice at once, and
 /// then each upload goes on from where the other has come.
 async fn advance(
@@ -228,6 +228,8 @@ async fn advance(
     Ok(found.ok_or(refused)?)
 }
 
+async fn prove_or_fail(
+    app: &App,
     caller: &Caller,
     context: &RequestContext,
     key: &GenerationKey,

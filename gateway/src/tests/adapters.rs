@@ -1,13 +1,18 @@
 //! Adapters: upload, names, every way to ask for one, tenants apart.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use axum::body::Body;
 use http::{Method, Request, header};
-use protocol::{Digest, ErrorCode, FirmwareId, NodeKind, Work};
+use protocol::{AdapterFileRole, Digest, ErrorCode, FirmwareId, NodeKind, Work};
 use serde_json::{Value, json};
 
+use tokio::sync::Notify;
 use super::mock::{Script, error};
 use super::rig::{Reply, Rig, bearer, node, request};
 
+use crate::files::{self, Held};
 const BOUNDARY: &str = "line";
 
 fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
@@ -235,6 +240,98 @@ async fn an_adapter_over_its_size_is_refused_and_not_kept() {
     let reply = rig.send(upload("mood", &"x".repeat(200), &[])).await;
     assert_eq!(reply.error().1, "lora_adapter_file_too_large");
 }
+    assert_eq!(rig.kept().await, 0, "not even what came before the file at fault");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_leaves_no_files_and_takes_no_others_away() {
+    let rig = Rig::start().await;
+    rig.send(upload("mood", "a", &[("firmware", "nope")])).await.error();
+    assert_eq!(rig.kept().await, 0, "refused before a node saw it");
+    rig.nodes.script("phone", Script::Refuse(error(ErrorCode::AdapterNoEffect)));
+    rig.send(upload("mood", "a", &[])).await.error();
+    assert_eq!(rig.kept().await, 0, "refused by the node");
+
+    uploaded(&rig, "mood", "a").await;
+    rig.send(upload("tone", "b", &[("firmware", "nope")])).await.error();
+    assert_eq!(rig.kept().await, 2, "the config is the same file, and in use");
+    assert_eq!(rig.call(Method::DELETE, "/v1/adapters/mood", None).await.status, 200);
+    assert_eq!(rig.kept().await, 0);
+}
+
+#[tokio::test]
+async fn deleting_an_adapter_leaves_the_files_of_an_upload_that_is_under_way() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    let mut held = Held::new(&rig.app);
+    let config = stream::iter([Ok("{}".into())]);
+    let file = (AdapterFileRole::Config, "adapter_config.json");
+    held.put(file, config, 10).await.expect("it is kept");
+    let config = held.files()[0].sha256;
+    assert_eq!(rig.call(Method::DELETE, "/v1/adapters/mood", None).await.status, 200);
+    assert!(rig.app.blobs.has(&config).await.expect("it can be looked up"));
+    drop(held);
+    assert_eq!(rig.kept().await, 0, "nothing came of the upload");
+}
+
+#[tokio::test]
+async fn uploads_of_the_same_file_that_come_and_go_never_lose_it() {
+    let rig = Rig::start().await;
+    let file = (AdapterFileRole::Config, "adapter_config.json");
+    let come_and_go = async || {
+        for _ in 0..50 {
+            let mut held = Held::new(&rig.app);
+            let put = held.put(file, stream::iter([Ok("{}".into())]), 10).await;
+            put.expect("it is kept");
+            let config = held.files()[0].sha256;
+            assert!(rig.app.blobs.has(&config).await.expect("it can be looked up"));
+        }
+    };
+    tokio::join!(come_and_go(), come_and_go(), come_and_go());
+    assert_eq!(rig.kept().await, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_a_crash_left_and_nothing_in_use() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    rig.app.blobs.put("left by a crash".into()).await.expect("it is kept");
+    let now = SystemTime::now();
+    files::sweep(&rig.app, now).await.expect("it sweeps");
+    assert_eq!(rig.kept().await, 3, "it may still be wanted");
+    files::sweep(&rig.app, now + Duration::from_hours(2)).await.expect("it sweeps");
+    assert_eq!(rig.kept().await, 2);
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_late_does_not_stop_what_another_of_the_same_files_made_serve() {
+    let rig = Rig::start().await;
+    let now = Arc::new(Notify::new());
+    rig.nodes.script("phone", Script::Fail(now.clone(), error(ErrorCode::AdapterNoEffect)));
+    let late = rig.send(upload("mood", "a", &[]));
+    let quick = async {
+        while rig.nodes.works().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        uploaded(&rig, "mood", "a").await;
+        now.notify_one();
+    };
+    let (late, ()) = tokio::join!(late, quick);
+    assert_eq!(late.error().1, "adapter_no_effect");
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
+    assert_eq!(rig.kept().await, 2);
+}
+
+#[tokio::test]
+async fn the_same_files_may_come_twice_at_once() {
+    let rig = Rig::start().await;
+    let (first, second) =
+        tokio::join!(rig.send(upload("mood", "a", &[])), rig.send(upload("mood", "a", &[])));
+    // One may lose the race for the name; neither is told of a step that it did not ask for.
+    for reply in [&first, &second] {
+        assert!(reply.status == 201 || reply.error().1 == "alias_moved", "{}", reply.body);
+    }
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
 
 #[tokio::test]
 async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {

@@ -60,7 +60,6 @@ pub async fn a_failed_generation_says_why_and_stays_failed(registry: &dyn Regist
     }
 }
 
-pub async fn a_manifest_of_another_digest_or_an_unknown_firmware_is_refused(
 pub async fn what_was_proved_cannot_fail_any_more(registry: &dyn Registry) {
     let acme = tenant(registry, "acme").await;
     let key = serving(registry, &adapter(&acme, "sentiment"), 1).await;
@@ -84,6 +83,7 @@ pub async fn the_files_of_what_failed_are_unused(registry: &dyn Registry) {
     assert_eq!(registry.unused(digests).await.unwrap(), [], "another adapter has the same files");
 }
 
+pub async fn a_manifest_of_another_digest_or_an_unknown_firmware_is_refused(
     registry: &dyn Registry,
 ) {
     let acme = tenant(registry, "acme").await;
