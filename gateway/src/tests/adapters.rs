@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
+use futures_util::stream;
 use http::{Method, Request, header};
 use protocol::{AdapterFileRole, Digest, ErrorCode, FirmwareId, NodeKind, Work};
 use serde_json::{Value, json};
-
 use tokio::sync::Notify;
+
 use super::mock::{Script, error};
 use super::rig::{Reply, Rig, bearer, node, request};
-
 use crate::files::{self, Held};
+
 const BOUNDARY: &str = "line";
 
 fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
@@ -239,7 +240,6 @@ async fn an_adapter_over_its_size_is_refused_and_not_kept() {
     let rig = Rig::with(config).await;
     let reply = rig.send(upload("mood", &"x".repeat(200), &[])).await;
     assert_eq!(reply.error().1, "lora_adapter_file_too_large");
-}
     assert_eq!(rig.kept().await, 0, "not even what came before the file at fault");
 }
 
@@ -332,6 +332,7 @@ async fn the_same_files_may_come_twice_at_once() {
         assert!(reply.status == 201 || reply.error().1 == "alias_moved", "{}", reply.body);
     }
     assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
+}
 
 #[tokio::test]
 async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
@@ -355,6 +356,23 @@ async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
     assert_eq!(chat(&rig, json!({"model": "live"})).await.error().0, 404);
     let stale = upload("mood", "c", &[("expected", &first)]);
     assert_eq!(rig.send(stale).await.error().0, 409);
+}
+
+#[tokio::test]
+async fn an_alias_is_deleted_only_where_it_belongs() {
+    let rig = Rig::start().await;
+    let mood = uploaded(&rig, "mood", "a").await;
+    uploaded(&rig, "tone", "b").await;
+    let body = json!({"generation": mood, "expected": null});
+    let path = |adapter: &str| format!("/v1/adapters/{adapter}/aliases/live");
+    assert_eq!(rig.call(Method::PUT, &path("mood"), Some(body)).await.status, 200);
+    let delete = async |adapter: &str| {
+        let path = format!("{}?expected={mood}", path(adapter));
+        rig.call(Method::DELETE, &path, None).await.status.as_u16()
+    };
+    assert_eq!((delete("tone").await, delete("nobody").await), (404, 404));
+    assert_eq!(chat(&rig, json!({"model": "live"})).await.status, 200);
+    assert_eq!(delete("mood").await, 200);
 }
 
 #[tokio::test]
