@@ -37,8 +37,10 @@ impl TryFrom<ChatRequest> for ValidChat {
             lora: request.lora,
         };
         let model = ModelSpec::read(request.model, adapters)?;
+        let strict = tools::first_strict(request.tools.as_deref());
         let tools = tools::tools(request.tools)?;
         let tool_choice = tools::tool_choice(request.tool_choice, &tools)?;
+        tools::check_strict(strict, &tool_choice)?;
         let messages = messages::messages(request.messages)?;
         let stream = request.stream.unwrap_or(false);
         let sampling = SamplingFields {

@@ -40,6 +40,24 @@ pub(super) fn tools(definitions: Option<Vec<ToolDefinition>>) -> Result<Vec<Tool
     Ok(tools)
 }
 
+/// The first tool whose calls shall be held to its schema.
+pub(super) fn first_strict(definitions: Option<&[ToolDefinition]>) -> Option<usize> {
+    let strict = |tool: &ToolDefinition| tool.function.strict == Some(true);
+    definitions?.iter().position(strict)
+}
+
+/// Only a forced call is held to its schema; one that the model chooses to make is read from its text.
+pub(super) fn check_strict(strict: Option<usize>, choice: &ToolChoice) -> Result<(), ApiError> {
+    match (strict, choice) {
+        (Some(index), ToolChoice::Auto) => Err(ApiError::unsupported(
+            format!("tools[{index}].function.strict"),
+            "nothing holds a call that the model chooses to its schema: leave `strict` out, or force a \
+             call by `tool_choice`",
+        )),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn tool_choice(
     choice: Option<ToolChoiceField>,
     tools: &[Tool],
