@@ -214,6 +214,7 @@ impl Up<'_> {
     /// A node ended although nobody told it to.
     fn gone(&self, kind: NodeKind, ended: Result<(), NodeError>) -> Result<(), Failure> {
         match ended {
+            Err(error @ NodeError::EngineStopped) => Err(super::dial::ended(error)),
             Err(error) => {
                 let advice =
                     format!("remove `{}` to let it enrol anew", self.data.node(kind).display());

@@ -164,7 +164,10 @@ impl Links {
                 () = self.executor.idle(), if draining => return Ok(()),
                 () = tokio::time::sleep_until(leave_at), if draining => return Ok(()),
                 _ = beat.tick() => {
-                    let load = self.executor.load();
+                    if !self.executor.is_alive() {
+                        return Err(NodeError::EngineStopped);
+                    }
+                    let load = self.executor.load().await;
                     out.send(FromNode::Heartbeat { load }).await.map_err(|_| NodeError::Closed)?;
                     false
                 }

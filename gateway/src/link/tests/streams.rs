@@ -151,6 +151,15 @@ async fn a_node_that_stops_finishes_what_runs_refuses_what_comes_and_leaves() {
 }
 
 #[tokio::test]
+async fn a_node_whose_engine_has_stopped_ends_with_an_error() {
+    let heartbeat_every = Duration::from_millis(20);
+    let rig = Rig::start_with(LinkConfig { heartbeat_every, ..LinkConfig::default() }).await;
+    let node = rig.linked(rig.device("phone").await).await;
+    node.engine.stop();
+    assert_eq!(node.end().await.unwrap_err().code(), "engine_stopped");
+}
+
+#[tokio::test]
 async fn a_node_that_is_drained_by_its_gateway_leaves_by_itself() {
     let rig = Rig::start().await;
     let node = rig.linked(rig.device("phone").await).await;
