@@ -82,6 +82,8 @@ pub(crate) struct Inner {
 
 /// Tokens of the probe; few, so that proving is cheap.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
+/// Proofs that are remembered.
+const PROOFS_MAX: usize = 10_000;
 /// Longest wait for the loop to run a probe.
 const PROBE_WAIT: Duration = Duration::from_mins(1);
 /// Commands besides submissions that may be on their way to the loop.
@@ -134,8 +136,16 @@ impl Engine {
         };
         proof.load_seconds = before.elapsed().as_secs_f64();
         self.inner.adapters.lock().insert(adapter).map_err(WorkError::from)?;
-        self.inner.proofs.lock().insert(generation, proof.clone());
+        self.remember(&proof);
         Ok(proof)
+    }
+
+    fn remember(&self, proof: &AdapterProof) {
+        let mut proofs = self.inner.proofs.lock();
+        if proofs.len() >= PROOFS_MAX {
+            proofs.clear(); // the adapters prove themselves again as they come
+        }
+        proofs.insert(proof.generation, proof.clone());
     }
 
     fn read_adapter(
