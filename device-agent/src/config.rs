@@ -21,15 +21,9 @@ pub struct DeviceAgentConfig {
     #[arg(id = "device_slots", long = "device-slots", env = "FIRMAMENT_DEVICE_SLOTS", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
-    /// Unplugged below this charge (0 to 1) the device takes nothing in the background.
-    #[arg(long, env = "FIRMAMENT_BATTERY_LOW", default_value_t = 0.3)]
-    pub battery_low: f32,
-    /// Unplugged below this charge (0 to 1) it takes no new work.
+    /// Unplugged below this charge (0 to 1) the device takes no new work.
     #[arg(long, env = "FIRMAMENT_BATTERY_EMPTY", default_value_t = 0.1)]
     pub battery_empty: f32,
-    /// From this temperature on (degrees Celsius) it takes nothing in the background.
-    #[arg(long, env = "FIRMAMENT_WARM_CELSIUS", default_value_t = 85.0)]
-    pub warm_celsius: f32,
     /// From this temperature on (degrees Celsius) it takes no new work.
     #[arg(long, env = "FIRMAMENT_HOT_CELSIUS", default_value_t = 95.0)]
     pub hot_celsius: f32,
@@ -44,9 +38,7 @@ impl Default for DeviceAgentConfig {
         Self {
             name: "device".to_owned(),
             slots: 4,
-            battery_low: limits.battery_low,
             battery_empty: limits.battery_empty,
-            warm_celsius: limits.warm_celsius,
             hot_celsius: limits.hot_celsius,
             sense_every: Duration::from_secs(5),
         }
@@ -55,11 +47,6 @@ impl Default for DeviceAgentConfig {
 
 impl DeviceAgentConfig {
     pub(crate) fn limits(&self) -> PowerLimits {
-        PowerLimits {
-            battery_low: self.battery_low,
-            battery_empty: self.battery_empty,
-            warm_celsius: self.warm_celsius,
-            hot_celsius: self.hot_celsius,
-        }
+        PowerLimits { battery_empty: self.battery_empty, hot_celsius: self.hot_celsius }
     }
 }

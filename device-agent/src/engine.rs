@@ -58,6 +58,10 @@ impl Runs for GuardedEngine {
         self.engine.stats()
     }
 
+    fn is_running(&self) -> bool {
+        self.engine.is_running()
+    }
+
     fn accepts(&self) -> bool {
         self.intake() != Intake::Nothing && self.engine.accepts()
     }

@@ -18,21 +18,18 @@ pub enum Intake {
     /// Whatever comes.
     #[default]
     All,
-    /// What somebody waits for; nothing in the background.
-    Foreground,
     /// Nothing new; what runs may end.
     Nothing,
 }
 
 impl Intake {
     /// From most to least.
-    pub const LEVELS: [Self; 3] = [Self::All, Self::Foreground, Self::Nothing];
+    pub const LEVELS: [Self; 2] = [Self::All, Self::Nothing];
 
-    /// `all`, `foreground` or `nothing`.
+    /// `all` or `nothing`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
-            Self::Foreground => "foreground",
             Self::Nothing => "nothing",
         }
     }
@@ -41,19 +38,15 @@ impl Intake {
 /// Where the lines are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PowerLimits {
-    /// Unplugged below this charge: foreground work only.
-    pub battery_low: f32,
     /// Unplugged below this charge: nothing.
     pub battery_empty: f32,
-    /// From this temperature on, degrees Celsius: foreground work only.
-    pub warm_celsius: f32,
     /// From this temperature on, degrees Celsius: nothing.
     pub hot_celsius: f32,
 }
 
 impl Default for PowerLimits {
     fn default() -> Self {
-        Self { battery_low: 0.3, battery_empty: 0.1, warm_celsius: 85.0, hot_celsius: 95.0 }
+        Self { battery_empty: 0.1, hot_celsius: 95.0 }
     }
 }
 
@@ -63,7 +56,7 @@ const BATTERY_MARGIN: f32 = 0.02;
 const TEMPERATURE_MARGIN: f32 = 5.0;
 
 /// What a device takes on now, given what it took on `before`.
-pub fn intake(before: Intake, now: &Power, limits: &PowerLimits) -> Intake {
+pub fn intake(before: Intake, now: &Power, limits: PowerLimits) -> Intake {
     let allowed = judge(now, limits, 0.0);
     if allowed >= before {
         return allowed;
@@ -71,15 +64,13 @@ pub fn intake(before: Intake, now: &Power, limits: &PowerLimits) -> Intake {
     judge(now, limits, 1.0).min(before)
 }
 
-fn judge(power: &Power, limits: &PowerLimits, margin: f32) -> Intake {
+fn judge(power: &Power, limits: PowerLimits, margin: f32) -> Intake {
     let temperature = power.temperature_celsius.filter(|value| value.is_finite());
     let battery = power.battery_ratio.filter(|value| value.is_finite() && !power.charging);
     let above = |line: f32| temperature.is_some_and(|t| t >= line - margin * TEMPERATURE_MARGIN);
     let below = |line: f32| battery.is_some_and(|b| b < line + margin * BATTERY_MARGIN);
     if above(limits.hot_celsius) || below(limits.battery_empty) {
         Intake::Nothing
-    } else if above(limits.warm_celsius) || below(limits.battery_low) {
-        Intake::Foreground
     } else {
         Intake::All
     }
@@ -95,21 +86,19 @@ mod tests {
             charging: false,
             temperature_celsius: Some(temperature),
         };
-        intake(before, &now, &PowerLimits::default())
+        intake(before, &now, PowerLimits::default())
     }
 
     #[test]
     fn a_machine_without_battery_and_sensors_takes_all() {
-        let now = intake(Intake::Nothing, &Power::default(), &PowerLimits::default());
+        let now = intake(Intake::Nothing, &Power::default(), PowerLimits::default());
         assert_eq!(now, Intake::All);
     }
 
     #[test]
-    fn a_low_battery_or_a_warm_chip_stops_background_work_and_then_all_new_work() {
-        assert_eq!(decide(Intake::All, 0.5, 40.0), Intake::All);
-        assert_eq!(decide(Intake::All, 0.29, 40.0), Intake::Foreground);
+    fn an_empty_battery_or_a_hot_chip_stops_new_work() {
+        assert_eq!(decide(Intake::All, 0.11, 94.0), Intake::All);
         assert_eq!(decide(Intake::All, 0.09, 40.0), Intake::Nothing);
-        assert_eq!(decide(Intake::All, 0.5, 85.0), Intake::Foreground);
         assert_eq!(decide(Intake::All, 0.5, 95.0), Intake::Nothing);
     }
 
@@ -121,16 +110,16 @@ mod tests {
             temperature_celsius: Some(temperature),
         };
         let decide =
-            |temperature| intake(Intake::All, &plugged(temperature), &PowerLimits::default());
+            |temperature| intake(Intake::All, &plugged(temperature), PowerLimits::default());
         assert_eq!((decide(40.0), decide(96.0)), (Intake::All, Intake::Nothing));
     }
 
     #[test]
     fn a_device_at_the_line_does_not_flap() {
         assert_eq!(decide(Intake::Nothing, 0.5, 94.0), Intake::Nothing);
-        assert_eq!(decide(Intake::Nothing, 0.5, 89.0), Intake::Foreground);
-        assert_eq!(decide(Intake::Foreground, 0.31, 40.0), Intake::Foreground);
-        assert_eq!(decide(Intake::Foreground, 0.33, 40.0), Intake::All);
+        assert_eq!(decide(Intake::Nothing, 0.5, 89.0), Intake::All);
+        assert_eq!(decide(Intake::Nothing, 0.11, 40.0), Intake::Nothing);
+        assert_eq!(decide(Intake::Nothing, 0.13, 40.0), Intake::All);
     }
 
     #[test]

@@ -64,8 +64,10 @@ async fn watch(
             () = scope.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let (before, power) = (engine.intake(), sensors::read());
-        let now = intake(before, &power, &limits);
+        // A sensor that cannot be read limits nothing.
+        let power = tokio::task::spawn_blocking(sensors::read).await.unwrap_or_default();
+        let before = engine.intake();
+        let now = intake(before, &power, limits);
         if now != before {
             let word = now.as_str();
             tracing::warn!(device.intake = word, "battery and heat now allow work: {word}");

@@ -85,6 +85,8 @@ pub(crate) struct Inner {
 const DELTA_SHARE_MIN: f64 = 1e-4;
 /// Tokens of the probe; few, so that proving is cheap.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
+/// Proofs that are remembered.
+const PROOFS_MAX: usize = 10_000;
 /// Longest wait for the loop to run a probe.
 const PROBE_WAIT: Duration = Duration::from_mins(1);
 /// Commands besides submissions that may be on their way to the loop.
@@ -141,8 +143,16 @@ impl Engine {
         };
         proof.load_seconds = before.elapsed().as_secs_f64();
         self.inner.adapters.lock().insert(adapter).map_err(WorkError::from)?;
-        self.inner.proofs.lock().insert(generation, proof.clone());
+        self.remember(&proof);
         Ok(proof)
+    }
+
+    fn remember(&self, proof: &AdapterProof) {
+        let mut proofs = self.inner.proofs.lock();
+        if proofs.len() >= PROOFS_MAX {
+            proofs.clear(); // the adapters prove themselves again as they come
+        }
+        proofs.insert(proof.generation, proof.clone());
     }
 
     fn read_adapter(
@@ -261,11 +271,12 @@ impl Engine {
         Ok(Arc::new(uses.iter().map(lease).collect::<Result<_, WorkError>>()?))
     }
 
-    /// Takes `sequences` places in the queue.
+    /// Takes `sequences` places in the queue. A request with more sequences than the queue has places is
+    /// let in while nothing waits: else it never could be.
     pub(crate) fn reserve(&self, sequences: usize) -> Result<(), WorkError> {
         let queued = &self.inner.shared.queued;
         let before = queued.fetch_add(sequences, Ordering::Relaxed);
-        if before + sequences > self.inner.config.queue_max {
+        if before > 0 && before + sequences > self.inner.config.queue_max {
             queued.fetch_sub(sequences, Ordering::Relaxed);
             let message = "the engine's queue is full; try again later";
             return Err(WorkError::new(ErrorCode::Busy, message));

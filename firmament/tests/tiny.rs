@@ -167,6 +167,13 @@ fn sigterm_ends_it_well_and_the_directory_is_free_again() {
 }
 
 #[test]
+fn on_loopback_a_key_is_needed_too_where_the_operator_says_so() {
+    let data = tiny();
+    let up = Up::start(data.path(), &["--require-key"]);
+    refused(data.path(), &["node", "list", "--url", &up.url], 5);
+}
+
+#[test]
 fn beyond_loopback_a_key_is_needed_and_the_first_is_made_offline() {
     let data = tiny();
     let create = ["key", "create", "--offline", "--scopes", "inference,admin"];

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::access::{Caller, Limits};
 use crate::config::GatewayConfig;
 use crate::dispatch::{Nodes, Placements};
+use crate::files::Files;
 use crate::http::RequestContext;
 use crate::metrics::GatewayMetrics;
 
@@ -65,6 +66,8 @@ pub struct Inner {
     pub placements: Arc<Placements>,
     /// Who carries them there.
     pub nodes: Arc<dyn Nodes>,
+    /// Adapters' files that requests hold.
+    pub files: Files,
     /// Tenants' limits.
     pub limits: Arc<Limits>,
     /// Tasks that outlive a request.
@@ -104,6 +107,7 @@ impl App {
             firmware,
             placements: Arc::default(),
             nodes,
+            files: Files::default(),
             limits,
             scope,
             proved: AtomicBool::new(false),

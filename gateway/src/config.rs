@@ -11,6 +11,10 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
+    /// Callers on this machine need an API key too, as behind a proxy that runs here.
+    #[arg(long, env = "FIRMAMENT_REQUIRE_KEY")]
+    pub require_key: bool,
+
     /// Longest wait for a placement before the caller gets 503.
     #[arg(long, env = "FIRMAMENT_PLACEMENT_WAIT", default_value = "2s", value_parser = humantime::parse_duration)]
     pub placement_wait: Duration,
@@ -64,6 +68,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            require_key: false,
             placement_wait: Duration::from_secs(2),
             request_timeout: Duration::from_mins(10),
             header_timeout: Duration::from_secs(10),

@@ -8,6 +8,7 @@ mod config;
 mod core;
 mod dispatch;
 mod error;
+mod files;
 mod http;
 pub mod link;
 mod listen;

@@ -6,7 +6,7 @@
 use protocol::{
     AdapterName, AdapterUse, ErrorCode, FirmwareId, FirmwareInfo, GenerationId, TenantId, WorkError,
 };
-use scheduler::core::AdapterNeed;
+use scheduler::core::{AdapterNeed, Snapshot};
 use store::registry::{Generation, GenerationState, PageRequest};
 
 use crate::app::App;
@@ -41,6 +41,8 @@ pub struct KnownFirmware {
     pub version: String,
     /// Unix seconds; 0 if only a node knows it.
     pub created: i64,
+    /// The registry has it, so that its name is the operator's; else only a node of the tenant says so.
+    pub recorded: bool,
     /// As nodes told; none while no node has it.
     pub context_length: Option<u32>,
 }
@@ -68,7 +70,7 @@ pub async fn resolve(
     tenant: &TenantId,
     spec: &ModelSpec,
 ) -> Result<ResolvedModel, ApiError> {
-    let firmwares = firmwares(app).await?;
+    let firmwares = firmwares(app, tenant).await?;
     let mut picks = spec.adapters.clone();
     let base = match meaning(&spec.name, &firmwares)? {
         ModelName::Default => None,
@@ -138,11 +140,12 @@ fn meaning(name: &ModelName, firmwares: &[KnownFirmware]) -> Result<ModelName, A
     }
 }
 
-/// The firmware of this name: the default one if it is among them, else one that a node has, else the
-/// newest.
+/// The firmware of this name: the default one if it is among them; else one that the registry has; of
+/// these one that a node has, else the newest.
 pub fn by_name(app: &App, firmwares: &[KnownFirmware], name: &str) -> Option<FirmwareId> {
     let preference = |known: &&KnownFirmware| {
-        (app.firmware == Some(known.id), known.context_length.is_some(), known.created)
+        let (default, loaded) = (app.firmware == Some(known.id), known.context_length.is_some());
+        (default, known.recorded, loaded, known.created)
     };
     let named = firmwares.iter().filter(|known| known.name == name);
     named.max_by_key(preference).map(|known| known.id)
@@ -156,8 +159,9 @@ pub fn default_firmware(app: &App, firmwares: &[KnownFirmware]) -> Option<Firmwa
     })
 }
 
-/// Every firmware that the registry or a node knows.
-pub async fn firmwares(app: &App) -> Result<Vec<KnownFirmware>, ApiError> {
+/// Every firmware that the registry knows, or a node that serves the tenant: what another tenant's
+/// device says of itself must not change what a name means here.
+pub async fn firmwares(app: &App, tenant: &TenantId) -> Result<Vec<KnownFirmware>, ApiError> {
     let recorded = app.registry.firmwares(&PageRequest::longest()).await?;
     let mut known: Vec<KnownFirmware> = recorded
         .items
@@ -167,11 +171,12 @@ pub async fn firmwares(app: &App) -> Result<Vec<KnownFirmware>, ApiError> {
             name: firmware.name,
             version: firmware.version,
             created: firmware.created_at.unix_timestamp(),
+            recorded: true,
             context_length: None,
         })
         .collect();
     let snapshot = app.placements.snapshot();
-    for info in snapshot.nodes.iter().flat_map(|node| &node.presence.capabilities.firmwares) {
+    for info in told(&snapshot, tenant) {
         match known.iter_mut().find(|known| known.id == info.id) {
             Some(known) => known.context_length = Some(info.context_length),
             None => known.push(KnownFirmware {
@@ -179,6 +184,7 @@ pub async fn firmwares(app: &App) -> Result<Vec<KnownFirmware>, ApiError> {
                 name: info.name.clone(),
                 version: info.version.clone(),
                 created: 0,
+                recorded: false,
                 context_length: Some(info.context_length),
             }),
         }
@@ -223,9 +229,16 @@ async fn named(
     Ok(app.registry.generation(tenant, &alias.target.adapter.name, &id).await?)
 }
 
-/// What nodes say of a firmware that at least one of them has loaded.
-pub fn loaded(app: &App, firmware: FirmwareId) -> Option<FirmwareInfo> {
+/// What nodes that serve the tenant say of a firmware that at least one of them has loaded.
+pub fn loaded(app: &App, tenant: &TenantId, firmware: FirmwareId) -> Option<FirmwareInfo> {
     let snapshot = app.placements.snapshot();
-    let mut infos = snapshot.nodes.iter().flat_map(|node| &node.presence.capabilities.firmwares);
-    infos.find(|info| info.id == firmware).cloned()
+    told(&snapshot, tenant).find(|info| info.id == firmware).cloned()
+}
+
+fn told<'a>(
+    snapshot: &'a Snapshot,
+    tenant: &'a TenantId,
+) -> impl Iterator<Item = &'a FirmwareInfo> {
+    let nodes = snapshot.nodes.iter().filter(|node| node.serves(tenant));
+    nodes.flat_map(|node| &node.presence.capabilities.firmwares)
 }

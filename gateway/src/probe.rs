@@ -39,10 +39,11 @@ pub async fn run(app: App, scope: Scope) {
 }
 
 async fn probe(app: &App) -> bool {
-    let Ok(firmwares) = models::firmwares(app).await else { return false };
+    let tenant = TenantId::from(LOCAL_TENANT);
+    let Ok(firmwares) = models::firmwares(app, &tenant).await else { return false };
     let Some(firmware) = models::default_firmware(app, &firmwares) else { return false };
     let request = PlaceRequest {
-        tenant: TenantId::from(LOCAL_TENANT),
+        tenant,
         firmware,
         adapters: Vec::new(),
         prompt_tokens: 8,

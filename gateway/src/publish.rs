@@ -5,11 +5,12 @@
 
 use futures_util::StreamExt as _;
 use protocol::{
-    AdapterFile, AdapterFileRole, AdapterManifest, AdapterName, AdapterProof, ErrorCode, Event,
-    FirmwareId, GenerationId, ProveWork, Work, WorkError,
+    AdapterFileRole, AdapterManifest, AdapterName, AdapterProof, ErrorCode, Event, FirmwareId,
+    GenerationId, ProveWork, TenantId, Work, WorkError,
 };
 use scheduler::core::{AdapterNeed, PlaceError};
 use serde_json::json;
+use store::StoreError;
 use store::registry::{
     AdapterKey, Alias, Generation, GenerationKey, GenerationState, GenerationStep, NewGeneration,
 };
@@ -19,6 +20,7 @@ use crate::app::App;
 use crate::core::Cost;
 use crate::dispatch::{self, Task};
 use crate::error::{ApiError, cut};
+use crate::files::Held;
 use crate::http::RequestContext;
 use crate::models::{self, ResolvedModel};
 
@@ -34,8 +36,8 @@ pub struct NewAdapter {
     pub name: AdapterName,
     /// The firmware that it was trained on.
     pub firmware: FirmwareId,
-    /// Its files; their blobs are kept already.
-    pub files: Vec<AdapterFile>,
+    /// Its files, held until the registry knows of them.
+    pub files: Held,
     /// Where its name must point for it to move.
     pub expected: Expected,
 }
@@ -74,16 +76,21 @@ pub fn role_of(file_name: &str) -> Result<(AdapterFileRole, Option<u64>), ApiErr
     }
 }
 
-/// A file is longer than it may be.
-pub fn too_large(file_name: &str, limit_bytes: u64) -> ApiError {
+/// Why a file could not be kept.
+pub fn not_kept(file_name: &str, error: StoreError) -> ApiError {
+    let StoreError::TooLarge { limit_bytes } = error else { return error.into() };
     let message = format!("`{}` is longer than {limit_bytes} bytes", cut(file_name));
     let param = Some("files".to_owned());
     ApiError::Invalid { param, code: "lora_adapter_file_too_large", message }
 }
 
 /// The firmware that a caller means by name or id, or the default one.
-pub async fn firmware(app: &App, named: Option<&str>) -> Result<FirmwareId, ApiError> {
-    let firmwares = models::firmwares(app).await?;
+pub async fn firmware(
+    app: &App,
+    tenant: &TenantId,
+    named: Option<&str>,
+) -> Result<FirmwareId, ApiError> {
+    let firmwares = models::firmwares(app, tenant).await?;
     let Some(named) = named.filter(|named| *named != "default") else {
         let default = models::default_firmware(app, &firmwares);
         return Ok(default.ok_or(PlaceError::FirmwareMissing)?);
@@ -97,8 +104,12 @@ pub async fn firmware(app: &App, named: Option<&str>) -> Result<FirmwareId, ApiE
 }
 
 /// Refuses a name that a firmware has: it would never be found.
-pub async fn check_free_of_firmware(app: &App, name: &AdapterName) -> Result<(), ApiError> {
-    let firmwares = models::firmwares(app).await?;
+pub async fn check_free_of_firmware(
+    app: &App,
+    tenant: &TenantId,
+    name: &AdapterName,
+) -> Result<(), ApiError> {
+    let firmwares = models::firmwares(app, tenant).await?;
     if firmwares.iter().all(|known| known.name != name.as_str()) {
         return Ok(());
     }
@@ -116,24 +127,20 @@ pub async fn publish(
     context: &RequestContext,
     new: NewAdapter,
 ) -> Result<(Generation, Alias), ApiError> {
-    check_free_of_firmware(app, &new.name).await?;
-    let manifest = manifest(app, &new)?;
+    check_free_of_firmware(app, &caller.tenant, &new.name).await?;
+    let manifest = manifest(app, &caller.tenant, &new)?;
     let adapter = AdapterKey { tenant: caller.tenant.clone(), name: new.name.clone() };
     let expected = expected(app, &adapter, new.expected).await?;
     let key = GenerationKey { adapter, id: manifest.id() };
     let mut generation = add(app, &key, &manifest).await?;
     if matches!(generation.state, GenerationState::Pending | GenerationState::Loading) {
-        if generation.state == GenerationState::Pending {
-            app.registry.step_generation(&key, &GenerationStep::Load, app.now()).await?;
-        }
+        advance(app, &key, GenerationStep::Load).await?;
         let proof = prove_or_fail(app, caller, context, &key, manifest).await?;
         let proof = serde_json::to_value(proof).expect("a proof is plain data");
-        let step = GenerationStep::Verify { proof };
-        generation = app.registry.step_generation(&key, &step, app.now()).await?;
+        generation = advance(app, &key, GenerationStep::Verify { proof }).await?;
     }
     if generation.state == GenerationState::Verified {
-        let step = GenerationStep::Serve;
-        generation = app.registry.step_generation(&key, &step, app.now()).await?;
+        generation = advance(app, &key, GenerationStep::Serve).await?;
     }
     let alias = app.registry.set_alias(&new.name, &key, expected, app.now()).await?;
     let detail = json!({ "generation": key.id, "expected": expected });
@@ -141,17 +148,17 @@ pub async fn publish(
     Ok((generation, alias))
 }
 
-fn manifest(app: &App, new: &NewAdapter) -> Result<AdapterManifest, ApiError> {
+fn manifest(app: &App, tenant: &TenantId, new: &NewAdapter) -> Result<AdapterManifest, ApiError> {
     let invalid = |message: &str| {
         let (param, message) = (Some("files".to_owned()), message.to_owned());
         Err(ApiError::Invalid { param, code: "invalid_lora_adapter", message })
     };
-    let mut files = new.files.clone();
+    let mut files = new.files.files().to_vec();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     if files.windows(2).any(|pair| pair[0].path == pair[1].path) {
         return invalid("a file is there twice");
     }
-    let info = models::loaded(app, new.firmware).ok_or(PlaceError::FirmwareMissing)?;
+    let info = models::loaded(app, tenant, new.firmware).ok_or(PlaceError::FirmwareMissing)?;
     let (firmware, tokenizer) = (new.firmware, info.tokenizer);
     let manifest = AdapterManifest { schema: AdapterManifest::SCHEMA, firmware, tokenizer, files };
     for role in [AdapterFileRole::Config, AdapterFileRole::Weights] {
@@ -201,6 +208,26 @@ async fn add(
     Ok(app.registry.add_generation(&new, app.now()).await?)
 }
 
+/// Takes a step, unless the generation is there or beyond: the same files may come twice at once, and
+/// then each upload goes on from where the other has come.
+async fn advance(
+    app: &App,
+    key: &GenerationKey,
+    step: GenerationStep,
+) -> Result<Generation, ApiError> {
+    let refused = match app.registry.step_generation(key, &step, app.now()).await {
+        Err(StoreError::IllegalStep { generation, from, to })
+            if (to..=GenerationState::Serving).contains(&from) =>
+        {
+            StoreError::IllegalStep { generation, from, to }
+        }
+        stepped => return Ok(stepped?),
+    };
+    let AdapterKey { tenant, name } = &key.adapter;
+    let found = app.registry.generation(tenant, name, &key.id).await?;
+    Ok(found.ok_or(refused)?)
+}
+
 async fn prove_or_fail(
     app: &App,
     caller: &Caller,
@@ -216,7 +243,11 @@ async fn prove_or_fail(
     if !error.retryable() {
         let reason = format!("{}: {error}", error.code());
         let step = GenerationStep::Fail { reason };
-        app.registry.step_generation(key, &step, app.now()).await?;
+        match app.registry.step_generation(key, &step, app.now()).await {
+            // Meanwhile the same files were proved for another upload: what serves goes on.
+            Ok(_) | Err(StoreError::IllegalStep { .. }) => {}
+            Err(broken) => return Err(broken.into()),
+        }
     }
     Err(error)
 }

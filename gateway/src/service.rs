@@ -13,7 +13,7 @@ use crate::access::LOCAL_TENANT;
 use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::link::{LinkConfig, LinkContext, Links};
-use crate::{listen, probe, routes};
+use crate::{files, listen, probe, routes};
 
 /// How long links and other tasks may take to end after the last request has.
 const LINKS_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -113,6 +113,7 @@ impl Gateway {
         let app = App::new(self.config, &self.context, Arc::new(links.clone()), scope.clone());
         scope.spawn("routing", follow_routing(app.clone(), scope.clone()));
         scope.spawn("probe", probe::run(app.clone(), scope.clone()));
+        scope.spawn("sweep", files::keep_swept(app.clone(), scope.clone()));
         let router = routes::router(&app, Some(links.router()));
         tracing::info!(listen.address = %self.address, "gateway listens on {}", self.address);
         listen::serve(self.listener, self.address, router, &app, &scope).await;
@@ -127,7 +128,7 @@ async fn follow_routing(app: App, scope: Scope) {
     let mut routing = app.live.watch_routing();
     loop {
         let snapshot = routing.borrow_and_update().clone();
-        app.placements.update(&snapshot);
+        app.placements.update(&snapshot, &*app.nodes);
         tokio::select! {
             biased;
             () = scope.cancelled() => return,

@@ -30,6 +30,8 @@ pub enum NodeError {
     #[error("the gateway calls this node `{0}`, which is not the hash of its key")]
     WrongId(NodeId),
 
+    #[error("the engine has stopped")]
+    EngineStopped,
     #[error("the gateway cannot be reached")]
     Unreachable { source: reqwest::Error },
     #[error("the gateway answered the link request with status {0}")]
@@ -64,6 +66,7 @@ impl NodeError {
             Self::NotEnrolled(_) => "not_enrolled",
             Self::EnrolRefused { .. } => "enrolment_refused",
             Self::WrongId(_) => "node_id_mismatch",
+            Self::EngineStopped => "engine_stopped",
             Self::Unreachable { .. } => "gateway_unreachable",
             Self::NoUpgrade(_) | Self::Handshake => "link_handshake",
             Self::Silent => "gateway_silent",
@@ -93,7 +96,8 @@ impl NodeError {
             | Self::Key(_)
             | Self::KeyExposed(_)
             | Self::NotEnrolled(_)
-            | Self::WrongId(_) => false,
+            | Self::WrongId(_)
+            | Self::EngineStopped => false,
         }
     }
 

@@ -15,7 +15,8 @@ pub trait Runs: Send + Sync + 'static {
     /// The firmware that is loaded.
     fn firmware(&self) -> &FirmwareInfo;
 
-    /// Begins work; its adapters must be resident.
+    /// Begins work; its adapters must be resident. Blocks while a prompt is tokenized or a grammar
+    /// compiled: call it on a blocking thread.
     ///
     /// # Errors
     /// At once, with the code that the caller shall see; `AdapterUnavailable` if an adapter is not
@@ -40,6 +41,11 @@ pub trait Runs: Send + Sync + 'static {
 
     /// How the engine is doing.
     fn stats(&self) -> EngineStats;
+
+    /// Whether the engine can still do anything; one that has stopped never will again.
+    fn is_running(&self) -> bool {
+        true
+    }
 
     /// Whether new work is wanted: a device that is hot or empty says no for a while.
     fn accepts(&self) -> bool {
@@ -77,5 +83,9 @@ impl Runs for engine::Engine {
 
     fn stats(&self) -> EngineStats {
         self.stats()
+    }
+
+    fn is_running(&self) -> bool {
+        self.is_running()
     }
 }

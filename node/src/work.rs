@@ -24,6 +24,8 @@ use crate::runs::{Events, Runs};
 const RESIDENCY_ATTEMPTS: usize = 3;
 /// Longest life of one piece of work, whatever its sender says.
 const DEADLINE_MAX: Duration = Duration::from_hours(24);
+/// Works that begin at once; more wait. To tokenize megabytes must not starve what runs.
+const BEGINNINGS_MAX: usize = 4;
 /// Adapters that a heartbeat names.
 const RESIDENT_SHOWN_MAX: usize = 256;
 
@@ -33,6 +35,7 @@ pub(crate) struct Executor {
     adapters: Arc<Adapters>,
     slots: Arc<Semaphore>,
     slots_total: u32,
+    beginnings: Arc<Semaphore>,
     draining: AtomicBool,
     /// Works that are not over until their last event is on its way.
     works: TaskTracker,
@@ -54,6 +57,7 @@ impl Executor {
             adapters: Arc::new(adapters),
             slots: Arc::new(Semaphore::new(slots as usize)),
             slots_total: slots,
+            beginnings: Arc::new(Semaphore::new(BEGINNINGS_MAX)),
             draining: AtomicBool::new(false),
             works: TaskTracker::new(),
             metrics,
@@ -78,8 +82,9 @@ impl Executor {
     }
 
     /// How the node is doing.
-    pub(crate) fn load(&self) -> NodeLoad {
-        let (stats, vitals) = (self.engine.stats(), Vitals::read());
+    pub(crate) async fn load(&self) -> NodeLoad {
+        let vitals = tokio::task::spawn_blocking(Vitals::read).await.unwrap_or_default();
+        let stats = self.engine.stats();
         self.metrics.engine(&stats);
         NodeLoad {
             running: self.running(),
@@ -91,8 +96,17 @@ impl Executor {
             decode_tokens_per_second: stats.decode_tokens_per_second,
             battery_ratio: vitals.battery_ratio,
             temperature_celsius: vitals.temperature_celsius,
-            draining: self.draining.load(Ordering::Relaxed) || !self.engine.accepts(),
+            draining: self.ends() || !self.engine.accepts(),
         }
+    }
+
+    /// Whether the engine can still do anything.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.engine.is_running()
+    }
+
+    fn ends(&self) -> bool {
+        self.draining.load(Ordering::Relaxed) || !self.is_alive()
     }
 
     fn running(&self) -> u32 {
@@ -100,7 +114,7 @@ impl Executor {
     }
 
     fn admit(self: &Arc<Self>) -> Result<Slot, WorkError> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.ends() {
             return Err(WorkError::new(ErrorCode::Draining, "the node is shutting down"));
         }
         if !self.engine.accepts() {
@@ -118,13 +132,27 @@ impl Executor {
         let generations = generations(&work);
         for _ in 1..RESIDENCY_ATTEMPTS {
             self.ensure(&generations, session).await?;
-            match self.engine.submit(work.clone()) {
+            match self.submit(work.clone()).await {
                 Err(error) if error.code == ErrorCode::AdapterUnavailable => {}
                 begun => return begun,
             }
         }
         self.ensure(&generations, session).await?;
-        self.engine.submit(work)
+        self.submit(work).await
+    }
+
+    /// Begins the work on a blocking thread: tokenizing a long prompt or compiling a grammar takes a
+    /// while, in which this thread's links and streams would stand still.
+    async fn submit(&self, work: Work) -> Result<Events, WorkError> {
+        let permit = Arc::clone(&self.beginnings).acquire_owned().await;
+        let (permit, engine) = (permit.expect("it is never closed"), Arc::clone(&self.engine));
+        let submit = move || {
+            let _permit = permit; // given back when the work is done, also if nobody waits for it
+            engine.submit(work)
+        };
+        tokio::task::spawn_blocking(submit).await.unwrap_or_else(|_| {
+            Err(WorkError::new(ErrorCode::Internal, "beginning the work broke off"))
+        })
     }
 
     async fn ensure(
@@ -331,15 +359,21 @@ mod tests {
     use crate::http::Gateway;
     use crate::runs::{AdapterFiles, EngineStats};
 
-    /// A mock engine that is done at once.
-    struct DoneEngine(FirmwareInfo);
+    /// A mock engine that is done at once, or has stopped.
+    struct DoneEngine {
+        firmware: FirmwareInfo,
+        running: bool,
+        /// The thread of links and streams: each test has one.
+        links: std::thread::ThreadId,
+    }
 
     impl Runs for DoneEngine {
         fn firmware(&self) -> &FirmwareInfo {
-            &self.0
+            &self.firmware
         }
 
         fn submit(&self, _work: Work) -> Result<Events, WorkError> {
+            assert_ne!(std::thread::current().id(), self.links, "an engine may block here");
             Ok(Box::pin(stream::iter([Ok(Event::Done(Usage::default()))])))
         }
 
@@ -362,9 +396,17 @@ mod tests {
         fn stats(&self) -> EngineStats {
             EngineStats::default()
         }
+
+        fn is_running(&self) -> bool {
+            self.running
+        }
     }
 
     fn executor(home: &std::path::Path) -> (Arc<Executor>, Session) {
+        executor_on(home, true)
+    }
+
+    fn executor_on(home: &std::path::Path, running: bool) -> (Arc<Executor>, Session) {
         // Another test of this process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let firmware = FirmwareInfo {
@@ -376,7 +418,8 @@ mod tests {
             embedding_length: 8,
             base_models: Vec::new(),
         };
-        let engine: Arc<dyn Runs> = Arc::new(DoneEngine(firmware));
+        let links = std::thread::current().id();
+        let engine: Arc<dyn Runs> = Arc::new(DoneEngine { firmware, running, links });
         let address = "http://127.0.0.1:1".parse().expect("an address");
         let config = NodeConfig::new(address, NodeKind::Device, "phone", home.to_owned());
         let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Device));
@@ -420,6 +463,30 @@ mod tests {
         let done = FromNode::Event { stream: 1, event: Event::Done(Usage::default()) };
         assert_eq!(said.recv().await, Some(done));
         idle.await;
+    }
+
+    #[tokio::test]
+    async fn a_stopped_engine_gets_no_work_and_the_heartbeat_says_so() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (executor, session) = executor_on(home.path(), false);
+        let (out, mut said) = mpsc::channel(8);
+        LinkWork::new(Arc::clone(&executor), session, out).execute(execute(1)).await;
+        let Some(FromNode::Failed { error, .. }) = said.recv().await else {
+            panic!("it can do nothing");
+        };
+        assert_eq!(error.code, ErrorCode::Draining);
+        assert!(executor.load().await.draining);
+    }
+
+    #[tokio::test]
+    async fn work_begins_beside_the_thread_that_carries_links() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (executor, session) = executor(home.path());
+        let (out, mut said) = mpsc::channel(8);
+        let link = LinkWork::new(executor, session, out);
+        link.execute(execute(1)).await;
+        let done = FromNode::Event { stream: 1, event: Event::Done(Usage::default()) };
+        assert_eq!(said.recv().await, Some(done));
     }
 
     #[tokio::test]

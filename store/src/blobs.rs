@@ -5,6 +5,7 @@
 //! (`LocalFileSystem::with_fsync`): what `put` returned survives a power cut, and no reader meets half
 //! a file. Writing one that exists replaces it with the same bytes, which repairs a rotten file.
 
+use std::future::ready;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -19,6 +20,7 @@ use object_store::path::Path as BlobPath;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
 use protocol::Digest;
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{ObjectKind, StoreError};
@@ -64,7 +66,22 @@ impl Blobs {
         bytes: impl Stream<Item = io::Result<Bytes>> + Send,
         limit_bytes: u64,
     ) -> Result<(Digest, u64), StoreError> {
-        self.stage(bytes, limit_bytes, None).await
+        let staged = self.stage(bytes, limit_bytes).await?;
+        let (digest, size_bytes) = (staged.digest, staged.size_bytes);
+        staged.keep().await?;
+        Ok((digest, size_bytes))
+    }
+
+    /// Writes what `bytes` yields; only [`StagedBlob::keep`] makes a blob of it.
+    ///
+    /// # Errors
+    /// As [`put_stream`](Self::put_stream).
+    pub async fn stage(
+        &self,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send,
+        limit_bytes: u64,
+    ) -> Result<StagedBlob, StoreError> {
+        self.write(bytes, limit_bytes, None).await
     }
 
     /// Keeps what `bytes` yields if its digest is `expected`; returns its length in bytes.
@@ -77,8 +94,10 @@ impl Blobs {
         bytes: impl Stream<Item = io::Result<Bytes>> + Send,
         limit_bytes: u64,
     ) -> Result<u64, StoreError> {
-        let (_, size) = self.stage(bytes, limit_bytes, Some(*expected)).await?;
-        Ok(size)
+        let staged = self.write(bytes, limit_bytes, Some(*expected)).await?;
+        let size_bytes = staged.size_bytes;
+        staged.keep().await?;
+        Ok(size_bytes)
     }
 
     /// The whole blob, checked against its digest.
@@ -135,6 +154,17 @@ impl Blobs {
         }
     }
 
+    /// The digests of all blobs that were put before `before`, in no order.
+    pub fn put_before(&self, before: SystemTime) -> BoxStream<'static, Result<Digest, StoreError>> {
+        let before = OffsetDateTime::from(before).unix_timestamp();
+        let files = self.store.list(Some(&BlobPath::from("sha256")));
+        let old = files.try_filter_map(move |file| {
+            let digest = file.location.filename().and_then(|name| name.parse().ok());
+            ready(Ok(digest.filter(|_: &Digest| file.last_modified.timestamp() < before)))
+        });
+        old.map_err(StoreError::blob("list")).boxed()
+    }
+
     /// Deletes what uploads that a crash cut off left before `before`; returns how many files.
     ///
     /// # Errors
@@ -153,16 +183,16 @@ impl Blobs {
         Ok(swept)
     }
 
-    /// Uploads to `staging/`, then renames to the digest's place.
-    async fn stage(
+    /// Uploads to `staging/`.
+    async fn write(
         &self,
         bytes: impl Stream<Item = io::Result<Bytes>> + Send,
         limit_bytes: u64,
         expected: Option<Digest>,
-    ) -> Result<(Digest, u64), StoreError> {
-        let staged = BlobPath::from(format!("staging/{}", Uuid::now_v7()));
+    ) -> Result<StagedBlob, StoreError> {
+        let place = BlobPath::from(format!("staging/{}", Uuid::now_v7()));
         let mut upload =
-            self.store.put_multipart(&staged).await.map_err(StoreError::blob("write"))?;
+            self.store.put_multipart(&place).await.map_err(StoreError::blob("write"))?;
         let sent = match send(bytes, limit_bytes, upload.as_mut()).await {
             Ok((actual, _)) if expected.is_some_and(|expected| expected != actual) => {
                 let expected = expected.expect("it was just compared");
@@ -170,7 +200,7 @@ impl Blobs {
             }
             sent => sent,
         };
-        let (digest, size) = match sent {
+        let (digest, size_bytes) = match sent {
             Ok(sent) => sent,
             Err(error) => {
                 // What it leaves, if this fails too, `sweep_staging` finds.
@@ -179,8 +209,26 @@ impl Blobs {
             }
         };
         upload.complete().await.map_err(StoreError::blob("write"))?;
-        self.store.rename(&staged, &place(&digest)).await.map_err(StoreError::blob("rename"))?;
-        Ok((digest, size))
+        Ok(StagedBlob { store: Arc::clone(&self.store), place, digest, size_bytes })
+    }
+}
+
+/// Bytes that are written and are no blob yet. One that is not kept stays until `sweep_staging`.
+#[derive(Debug)]
+pub struct StagedBlob {
+    store: Arc<dyn ObjectStore>,
+    place: BlobPath,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+}
+
+impl StagedBlob {
+    /// Gives the bytes the digest's place, which takes a moment however many they are.
+    pub async fn keep(self) -> Result<(), StoreError> {
+        let renamed = self.store.rename(&self.place, &place(&self.digest)).await;
+        renamed.map_err(StoreError::blob("rename"))
     }
 }
 

@@ -8,7 +8,7 @@ pub mod live;
 pub mod registry;
 mod sqlite;
 
-pub use blobs::Blobs;
+pub use blobs::{Blobs, StagedBlob};
 pub use error::{ObjectKind, StoreError};
 pub use live::{LiveState, MemoryLimits, MemoryLiveState};
 pub use registry::Registry;

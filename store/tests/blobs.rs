@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -131,6 +132,21 @@ async fn what_a_crash_left_in_staging_is_swept_and_younger_files_stay() {
     assert_eq!(blobs.sweep_staging(now + hour).await.unwrap(), 1);
     assert_eq!(staged(directory.path()), 0);
     assert!(blobs.has(&kept).await.unwrap());
+}
+
+#[tokio::test]
+async fn blobs_are_listed_by_age_and_staged_files_are_none() {
+    let (directory, blobs) = opened();
+    let (first, second) =
+        (blobs.put("one".into()).await.unwrap(), blobs.put("two".into()).await.unwrap());
+    std::fs::write(directory.path().join("staging/left#1"), b"half").unwrap();
+    let (hour, now) = (Duration::from_hours(1), SystemTime::now());
+    let listed = async |before| {
+        let listed: Vec<Digest> = blobs.put_before(before).try_collect().await.unwrap();
+        listed.into_iter().collect::<BTreeSet<_>>()
+    };
+    assert_eq!(listed(now - hour).await, BTreeSet::new());
+    assert_eq!(listed(now + hour).await, BTreeSet::from([first, second]));
 }
 
 proptest! {

@@ -71,7 +71,7 @@ impl Backbone {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let team = Team::new(cores).map_err(BackboneError::Threads)?;
         source.packer.pack(&team).map_err(BackboneError::Memory)?;
-        Ok(Self { embedding, layers, norm, head, config })
+        Ok(Self { config, embedding, layers, norm, head })
     }
 
     pub(crate) fn shape(&self) -> &BackboneShape {

@@ -223,7 +223,7 @@ fn attend_kernel<I: Isa>(
     let pages = &pages[start..end];
     let width = pages.len() * PAGE_TOKENS;
     room.resize(queries.len() * width, 0.0);
-    let head = Head { cache, pages, head };
+    let head = Head { cache, pages, index: head };
     for_groups!(queries, room, width, |group, scores| {
         score::<I, Q>(head, attention.scale, group, scores);
     });
@@ -241,17 +241,17 @@ fn attend_kernel<I: Isa>(
 struct Head<'a> {
     cache: &'a KvCache,
     pages: &'a [u32],
-    head: usize,
+    index: usize,
 }
 
 impl<'a> Head<'a> {
     /// Each page's keys: for each dimension sixteen tokens.
     #[inline(always)]
     fn keys(self) -> impl Iterator<Item = &'a [[u16; LANES]]> {
-        let Self { cache, pages, head } = self;
+        let Self { cache, pages, index } = self;
         let block = PAGE_TOKENS * cache.head_dim;
         pages.iter().map(move |page| {
-            let start = (*page as usize * cache.kv_heads + head) * block;
+            let start = (*page as usize * cache.kv_heads + index) * block;
             cache.keys[start..start + block].as_chunks().0
         })
     }
@@ -259,10 +259,10 @@ impl<'a> Head<'a> {
     /// Each page's values: for each token its dimensions, sixteen by sixteen.
     #[inline(always)]
     fn values(self) -> impl Iterator<Item = &'a [[u16; LANES]]> {
-        let Self { cache, pages, head } = self;
+        let Self { cache, pages, index } = self;
         let block = PAGE_TOKENS * cache.value_dim;
         pages.iter().map(move |page| {
-            let start = (*page as usize * cache.kv_heads + head) * block;
+            let start = (*page as usize * cache.kv_heads + index) * block;
             cache.values[start..start + block].as_chunks().0
         })
     }

@@ -37,7 +37,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) width: usize,
 }
 
-impl<'a> Rows<'a> {
+impl Rows<'_> {
     pub(crate) fn slice(&self, rows: &Range<usize>) -> Self {
         let steps = self.steps();
         Self {

@@ -69,7 +69,9 @@ impl LowRank {
 
     /// Whether it adds nothing.
     pub(crate) fn is_zero(&self) -> bool {
-        let zero = |halves: &[[u16; LANES]]| halves.as_flattened().iter().all(|h| h & 0x7fff == 0);
+        let without_sign = |half: &u16| half << 1;
+        let zero =
+            |halves: &[[u16; LANES]]| halves.as_flattened().iter().all(|h| without_sign(h) == 0);
         zero(&self.a) || zero(&self.b)
     }
 

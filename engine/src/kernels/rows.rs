@@ -60,7 +60,7 @@ fn silu<I: Isa>(x: I::Floats) -> I::Floats {
 /// `x / 2 * (1 + tanh(y))` is `x * sigmoid(2 y)`.
 #[inline(always)]
 fn gelu_tanh<I: Isa>(x: I::Floats) -> I::Floats {
-    const MINUS_TWO_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+    const MINUS_TWO_SQRT_2_OVER_PI: f32 = -1.595_769;
     let cube = I::mul(I::mul(x, x), x);
     let inner = I::fma(cube, I::splat(0.044_715), x);
     let negative = exp::<I>(I::mul(inner, I::splat(MINUS_TWO_SQRT_2_OVER_PI)));

@@ -104,7 +104,7 @@ fn fold(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(x: I::Floats) -> I::Floats {
     const COEFFICIENTS: [f32; 6] =
-        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
     let zero = I::splat(0.0);
     let x = I::max(x, I::splat(-88.0)); // where the power of two below has become zero
     let x = I::sub(zero, I::max(I::sub(zero, x), I::splat(-88.0)));

@@ -106,6 +106,10 @@ impl Team {
         // SAFETY: only the lifetime is erased. `Open` closes the gate and waits for the helpers
         // inside before the borrow ends, and `Team` is not `Sync`, so nobody else writes here.
         unsafe {
+            #[expect(
+                clippy::transmute_ptr_to_ptr,
+                reason = "no cast of pointers extends a lifetime"
+            )]
             let task = std::mem::transmute::<
                 *const (dyn Fn(usize) + Sync + 'a),
                 *const (dyn Fn(usize) + Sync + 'static),
@@ -113,7 +117,7 @@ impl Team {
             *shared.piece.get() = Some(Piece { task, tasks });
         }
         let number = shared.gate.load(Ordering::Relaxed) / NUMBER + 1;
-        shared.gate.store(number * NUMBER | OPEN, Ordering::SeqCst);
+        shared.gate.store((number * NUMBER) | OPEN, Ordering::SeqCst);
         for (asleep, helper) in shared.asleep.iter().zip(&self.helpers) {
             if asleep.load(Ordering::SeqCst) {
                 helper.thread().unpark();

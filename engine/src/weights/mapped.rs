@@ -30,8 +30,10 @@ impl SharedBytes {
         }
         // SAFETY: the mapping is private and read-only, and every use of it is as `u8`, for which
         // any bit pattern is valid. What remains is another process that shortens or rewrites the
-        // file while it is mapped: firmware parts are written once under a temporary name, made
-        // read-only and renamed into place, and the product never opens them for writing again.
+        // file while it is mapped: a node writes what it fetches once, under another name, checks it,
+        // and only then gives a firmware's part its name and makes it read-only (an adapter's file is
+        // read-only first), and the product never opens it for writing again. A file that an operator
+        // put there is the operator's to leave alone meanwhile.
         // Everything that decides about memory (counts, offsets, text) is copied out and checked
         // once, so later changes of the file can alter weights, never bounds.
         let map = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) };

@@ -29,7 +29,11 @@ impl DialArguments {
 
 /// A node that could not go on.
 pub fn ended(error: NodeError) -> Failure {
-    let advice =
-        "check --gateway and, for a new machine, --join-token (one from `POST /v1/join_tokens`)";
+    let advice = match error {
+        NodeError::EngineStopped => "start it again; the log says why the engine stopped",
+        _ => {
+            "check --gateway and, for a new machine, --join-token (one from `POST /v1/join_tokens`)"
+        }
+    };
     Failure::with(Exit::Failed, error, advice)
 }

@@ -65,12 +65,15 @@ async fn node_until_told(
     drain: Duration,
 ) -> Result<Result<(), Failure>, node::NodeError> {
     let mut running = std::pin::pin!(running);
+    // Not the node's scope, whose cancel begins the drain: a second signal must be heard during it.
+    let listening = Scope::new();
     tokio::select! {
         outcome = &mut running => return outcome.map(Ok),
-        told = until_told(scope) => if let Err(failure) = told { return Ok(Err(failure)) },
+        told = until_told(&listening) => if let Err(failure) = told { return Ok(Err(failure)) },
     }
     scope.cancel();
     let outcome = tokio::time::timeout(drain + SHUTDOWN_SPARE, running).await;
     end(scope, Duration::ZERO).await;
+    end(&listening, Duration::ZERO).await;
     outcome.unwrap_or(Ok(())).map(Ok)
 }

@@ -66,7 +66,8 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
     let drain = gateway.drain_timeout;
     let front = Front::bind(gateway, scheduler, &record, &metrics, Some(known.id())).await?;
-    let (address, local) = (front.address(), arguments.gateway.listen.ip().is_loopback());
+    let address = front.address();
+    let keyless = arguments.gateway.listen.ip().is_loopback() && !arguments.gateway.require_key;
     let url = ready::own_url(address);
     let up = Up {
         data,
@@ -80,7 +81,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     front.start(&up.answering, &up.rest);
     let mut engine = None;
     let outcome = tokio::select! {
-        outcome = up.serve(&arguments, &known, local, &mut engine) => outcome,
+        outcome = up.serve(&arguments, &known, keyless, &mut engine) => outcome,
         told = super::until_told(&up.rest) => told,
     };
     up.working.cancel(); // running work goes on to its end, and the links with it
@@ -100,17 +101,17 @@ impl Up<'_> {
         &self,
         arguments: &Arguments,
         known: &Known,
-        local: bool,
+        keyless: bool,
         engine: &mut Option<Engine>,
     ) -> Result<(), Failure> {
         self.enter(known).await?;
         let engine = engine.insert(arguments.engine.start(self.data, known).await?);
         let (device, worker) = self.nodes(arguments, engine).await?;
         let ready = async {
-            let key = if local { None } else { Some(self.probe_key().await?) };
+            let key = if keyless { None } else { Some(self.probe_key().await?) };
             ready::wait(&self.url, key, 2).await?;
             print(&format!("ready {}", self.url));
-            if !local {
+            if !keyless {
                 note("callers need an API key: make one with `firmament key create --offline`");
             }
             std::future::pending().await
@@ -213,6 +214,7 @@ impl Up<'_> {
     /// A node ended although nobody told it to.
     fn gone(&self, kind: NodeKind, ended: Result<(), NodeError>) -> Result<(), Failure> {
         match ended {
+            Err(error @ NodeError::EngineStopped) => Err(super::dial::ended(error)),
             Err(error) => {
                 let advice =
                     format!("remove `{}` to let it enrol anew", self.data.node(kind).display());

@@ -8,9 +8,9 @@ use http::{HeaderMap, Uri};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
-use super::{ApiToken, Caller, Right};
+use super::{ApiToken, Caller, LOCAL_TENANT, Right};
 use crate::app::App;
-use crate::core::{check_host, check_origin};
+use crate::core::{check_direct, check_host, check_origin};
 use crate::error::ApiError;
 use crate::http::Peer;
 
@@ -23,6 +23,8 @@ pub enum Need {
     Right(Right),
     /// Any right at all.
     AnyRight,
+    /// To run this installation: it reaches beyond one tenant.
+    Operator,
 }
 
 /// Puts the guard before a route, and says so in its description.
@@ -34,6 +36,7 @@ pub fn guard(app: &App, need: Need, mut route: UtoipaMethodRouter<App>) -> Utoip
         Need::Nothing => SecurityRequirement::default(),
         Need::Right(right) => SecurityRequirement::new("api_key", [right.as_str()]),
         Need::AnyRight => SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []),
+        Need::Operator => SecurityRequirement::new("api_key", ["operator"]),
     };
     for item in route.1.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
@@ -73,16 +76,21 @@ async fn admit(
         return Ok(None);
     }
     let caller = identify(app, headers, uri, peer).await?;
-    let allowed = match need {
-        Need::Nothing | Need::AnyRight => true,
-        Need::Right(right) => caller.rights.contains(&right),
+    let lacks = match need {
+        Need::Right(right) if !caller.rights.contains(&right) => right.as_str(),
+        Need::Operator if !caller.is_operator() => return Err(operator_only()),
+        Need::Nothing | Need::AnyRight | Need::Right(_) | Need::Operator => {
+            return Ok(Some(caller));
+        }
     };
-    if allowed {
-        return Ok(Some(caller));
-    }
-    let Need::Right(right) = need else { return Ok(Some(caller)) };
-    let message = format!("this key lacks the scope `{}`", right.as_str());
+    let message = format!("this key lacks the scope `{lacks}`");
     Err(ApiError::Forbidden { code: "scope_missing", message })
+}
+
+/// What reaches beyond the caller's own tenant.
+pub fn operator_only() -> ApiError {
+    let message = format!("this needs a key of the tenant `{LOCAL_TENANT}` with the scope `admin`");
+    ApiError::Forbidden { code: "operator_only", message }
 }
 
 async fn identify(
@@ -98,11 +106,12 @@ async fn identify(
             return by_key(app, &token).await;
         }
     }
-    if !peer.is_some_and(|peer| peer.is_local()) {
+    if app.config.require_key || !peer.is_some_and(|peer| peer.is_local()) {
         return Err(ApiError::Unauthorised(
             "this server needs an API key: `Authorization: Bearer fmk_...`",
         ));
     }
+    check_direct(headers)?;
     check_host(headers, uri.authority().map(http::uri::Authority::as_str))?;
     check_origin(headers)?;
     Ok(Caller::local())

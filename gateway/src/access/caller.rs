@@ -18,7 +18,8 @@ pub enum Right {
     Inference,
     /// Bring, move and delete adapters.
     Adapters,
-    /// Keys, nodes, join tokens, adapters from the server's disk, metrics.
+    /// Keys, nodes and join tokens of its tenant; in the tenant `local`, what belongs to all: workers,
+    /// adapters from the server's disk, metrics.
     Admin,
 }
 

@@ -1,7 +1,8 @@
 //! How much a tenant may ask for: requests at once, requests a minute, tokens a minute.
 //!
 //! Buckets live in the live state, so that several gateways share them. A request reserves its
-//! estimated tokens and gives back what it did not use. Capacity is one minute's worth.
+//! estimated tokens; at its end it gives back what it did not use and owes what it used beyond that.
+//! Capacity is one minute's worth.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use protocol::{TenantId, Usage};
+use protocol::TenantId;
 use store::LiveState;
 use store::live::{Bucket, Take};
 use telemetry::{Clock, Scope};
@@ -30,7 +31,7 @@ pub struct Limits {
     running: Mutex<HashMap<TenantId, u32>>,
 }
 
-/// A tenant's permission to run one request. Dropping it gives back what was not used.
+/// A tenant's permission to run one request. Dropping it settles what was reserved with what was used.
 pub struct Permit {
     limits: Arc<Limits>,
     tenant: TenantId,
@@ -40,7 +41,7 @@ pub struct Permit {
 }
 
 impl Limits {
-    /// As configured; `scope` runs the refunds.
+    /// As configured; `scope` runs the settlements.
     pub fn new(
         config: &GatewayConfig,
         live: Arc<dyn LiveState>,
@@ -120,6 +121,19 @@ impl Limits {
         Ok(self.live.take(&key, cost, bucket, self.clock.now().into()).await?)
     }
 
+    /// Settles a request that reserved `rest` tokens more than it used, or fewer.
+    async fn settle(&self, tenant: &TenantId, rest: f64) {
+        if rest >= 0.0 {
+            return self.give(tenant, "tokens", rest, self.tokens).await;
+        }
+        let key = format!("rate/{tenant}/tokens");
+        if let Err(error) =
+            self.live.charge(&key, -rest, self.tokens, self.clock.now().into()).await
+        {
+            tracing::warn!(error.message = %error, "a charge was lost: {error}");
+        }
+    }
+
     async fn give(&self, tenant: &TenantId, what: &str, cost: f64, bucket: Bucket) {
         let key = format!("rate/{tenant}/{what}");
         if let Err(error) = self.live.refund(&key, cost, bucket, self.clock.now().into()).await {
@@ -129,9 +143,8 @@ impl Limits {
 }
 
 impl Permit {
-    /// Counts what the request really used.
-    pub fn spent(&self, usage: Usage) {
-        let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+    /// Counts tokens that the request really used.
+    pub fn spent(&self, tokens: u64) {
         self.spent.fetch_add(tokens, Ordering::Relaxed);
     }
 
@@ -144,15 +157,12 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limits.leave(&self.tenant);
-        let spent = self.spent.load(Ordering::Relaxed);
-        let rest = self.reserved - spent as f64;
-        if spent == 0 || rest < 1.0 {
-            return; // a request that was cut off has cost what it reserved
+        let rest = self.reserved - self.spent.load(Ordering::Relaxed) as f64;
+        if rest.abs() < 1.0 {
+            return;
         }
         let (limits, tenant) = (Arc::clone(&self.limits), self.tenant.clone());
-        self.limits.scope.spawn("refund", async move {
-            limits.give(&tenant, "tokens", rest, limits.tokens).await;
-        });
+        self.limits.scope.spawn("settle", async move { limits.settle(&tenant, rest).await });
     }
 }
 

@@ -7,7 +7,7 @@ mod caller;
 mod key;
 mod limits;
 
-pub use authorise::{Need, guard};
+pub use authorise::{Need, guard, operator_only};
 pub use caller::{Caller, LOCAL_TENANT, Right};
 pub use key::ApiToken;
 pub use limits::{Limits, Permit};

@@ -7,4 +7,4 @@ mod origin;
 
 pub use cost::Cost;
 pub use model_name::{AdapterPick, ModelName};
-pub use origin::{check_host, check_origin};
+pub use origin::{check_direct, check_host, check_origin};

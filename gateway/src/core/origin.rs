@@ -1,10 +1,10 @@
-//! Who may call without a key: a program on this machine, and no web page that a browser shows.
+//! Who may call without a key: a program on this machine, no proxy, and no web page that a browser shows.
 //!
 //! A page can make a browser call `http://127.0.0.1:8080`: across sites (it then sends its `Origin`) or
 //! by DNS rebinding (it then sends its own name as `Host`). Both headers must name this machine.
 
-use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, HeaderName};
 
 use crate::error::ApiError;
 
@@ -27,6 +27,23 @@ pub fn check_host(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Ap
         code: "host_forbidden",
         message: "without an API key, call this server as localhost, 127.0.0.1 or [::1]".to_owned(),
     })
+}
+
+/// Refuses what a proxy passed on: its peer is the proxy, and who called may be anybody. A proxy that
+/// adds none of these headers cannot be told from a program on this machine, which is what
+/// `--require-key` is for.
+///
+/// # Errors
+/// 401 `invalid_api_key`.
+pub fn check_direct(headers: &HeaderMap) -> Result<(), ApiError> {
+    let tells = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || ["forwarded", "via", "x-real-ip"].contains(&name)
+    };
+    if headers.keys().any(tells) {
+        return Err(ApiError::Unauthorised("what comes through a proxy needs an API key"));
+    }
+    Ok(())
 }
 
 /// Checks `Origin`, if there is one: it must be a page that this machine serves.

@@ -6,6 +6,7 @@ mod meter;
 mod nodes;
 mod placements;
 mod run;
+mod tally;
 
 pub use nodes::{Events, ExecuteContext, Nodes};
 pub use placements::{Lease, Placements};

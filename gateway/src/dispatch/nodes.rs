@@ -33,4 +33,8 @@ pub trait Nodes: Send + Sync {
         work: Work,
         context: ExecuteContext,
     ) -> Result<Events, WorkError>;
+
+    /// How many works of this gateway were open on a node when it said its heartbeat `beat` of session
+    /// `epoch`; none if the node is not linked here in that session or the heartbeat is long past.
+    fn open_at(&self, node: &NodeId, epoch: u64, beat: u64) -> Option<u32>;
 }

@@ -11,6 +11,8 @@ use scheduler::core::{Decision, PlaceError, PlaceRequest, Snapshot, place};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Nodes;
+
 /// Most requests that wait for a node at once; more are refused.
 const WAITING_MAX: usize = 1024;
 
@@ -45,8 +47,9 @@ impl Default for Placements {
 }
 
 impl Placements {
-    /// Takes a new routing snapshot; one that cannot be read changes nothing.
-    pub fn update(&self, routing: &Bytes) {
+    /// Takes a new routing snapshot; one that cannot be read changes nothing. `nodes` knows what was
+    /// open at each heartbeat: by the time that the snapshot is here, requests have come and gone.
+    pub fn update(&self, routing: &Bytes, nodes: &dyn Nodes) {
         let snapshot = match Snapshot::from_bytes(routing) {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -54,7 +57,7 @@ impl Placements {
                 return;
             }
         };
-        self.state.lock().take(snapshot);
+        self.state.lock().take(snapshot, nodes);
         self.changed();
     }
 
@@ -123,15 +126,17 @@ impl Placements {
 }
 
 impl State {
-    fn take(&mut self, snapshot: Snapshot) {
+    fn take(&mut self, snapshot: Snapshot, nodes: &dyn Nodes) {
         self.snapshot = snapshot;
         let flights = &mut self.flights;
         for node in &mut self.snapshot.nodes {
-            let flight = flights.entry(node.presence.id.clone()).or_default();
-            let beat = (node.presence.epoch, node.presence.beat);
+            let presence = &node.presence;
+            let flight = flights.entry(presence.id.clone()).or_default();
+            let beat = (presence.epoch, presence.beat);
             if flight.beat != beat {
                 flight.beat = beat;
-                flight.requests_at_beat = flight.requests;
+                let open = nodes.open_at(&presence.id, presence.epoch, presence.beat);
+                flight.requests_at_beat = open.unwrap_or(0);
             }
             node.inflight = flight.requests;
             node.inflight_at_beat = flight.requests_at_beat;

@@ -8,6 +8,7 @@ use scheduler::core::{PlaceError, PlaceRequest};
 use tokio::time::{Instant, timeout_at};
 
 use super::meter::Meter;
+use super::tally::Tally;
 use super::{Events, ExecuteContext, Lease};
 use crate::access::{Caller, Permit};
 use crate::app::App;
@@ -103,9 +104,13 @@ async fn begin(
     let sent = app.nodes.execute(&placement.node, task.work.clone(), context);
     let events = timeout_at(deadline, sent).await.map_err(|_| too_late())??;
     let meter = Meter::new(app, task, &placement);
-    let mut running =
-        Running { events, deadline, meter, permit: task.permit.clone(), lease: Some(lease) };
-    let first = running.next().await?;
+    let tally = Tally::begun(task.permit.clone(), task.cost.prompt_tokens);
+    let mut running = Running { events, deadline, meter, tally, lease: Some(lease) };
+    let first = running.next().await;
+    if first.as_ref().is_err_and(|error| error.code != ErrorCode::DeadlineExceeded) {
+        running.tally.nothing_ran();
+    }
+    let first = first?;
     app.metrics.placed(&placement);
     let over = matches!(first, Event::Done(_) | Event::Proved(_));
     let rest = stream::unfold((!over).then_some(running), |running| async {
@@ -122,7 +127,7 @@ struct Running {
     events: Events,
     deadline: Instant,
     meter: Meter,
-    permit: Option<Arc<Permit>>,
+    tally: Tally,
     lease: Option<Lease>,
 }
 
@@ -133,11 +138,9 @@ impl Running {
             Err(WorkError::new(ErrorCode::NodeLost, "the node was lost before it had finished"))
         })?;
         self.meter.see(&event);
-        if let Event::Done(usage) = &event {
+        self.tally.see(&event);
+        if matches!(event, Event::Done(_)) {
             self.lease = None;
-            if let Some(permit) = &self.permit {
-                permit.spent(*usage);
-            }
         }
         Ok(event)
     }

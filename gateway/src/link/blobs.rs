@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
-use protocol::{Digest, GenerationId, NodeId};
+use protocol::{Digest, GenerationId, NodeId, NodeKind};
 use store::StoreError;
 
 use super::Links;
@@ -23,7 +23,7 @@ pub(super) async fn generation(
 ) -> Result<Response, ApiError> {
     let link = caller(&links, &headers)?;
     let id: GenerationId = id.parse().map_err(|_| missing())?;
-    may_fetch(&link, id.0)?;
+    may_fetch(&links, &link, id.0).await?;
     let manifest = links.0.context.registry.manifest(&id).await?.ok_or_else(missing)?;
     let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((json, manifest).into_response())
@@ -37,7 +37,7 @@ pub(super) async fn blob(
 ) -> Result<Response, ApiError> {
     let link = caller(&links, &headers)?;
     let digest: Digest = digest.parse().map_err(|_| missing())?;
-    may_fetch(&link, digest)?;
+    may_fetch(&links, &link, digest).await?;
     let blobs = &links.0.context.blobs;
     let size_bytes = blobs.size(&digest).await?.ok_or_else(missing)?;
     let pieces = match blobs.stream(&digest).await {
@@ -62,11 +62,14 @@ fn caller(links: &Links, headers: &HeaderMap) -> Result<Arc<Link>, ApiError> {
     link.ok_or(ApiError::Unauthorised("a live link's session token is needed"))
 }
 
-/// The one place that decides what a node may read: today every adapter, whosever it is, since every
-/// node serves every tenant.
-#[expect(clippy::unnecessary_wraps, reason = "the rule will refuse once nodes serve some tenants")]
-fn may_fetch(_link: &Link, _digest: Digest) -> Result<(), ApiError> {
-    Ok(())
+/// The one place that decides what a node may read: a worker every adapter, since it serves every
+/// tenant; a device those that its own tenant may use. What it may not read is as absent.
+async fn may_fetch(links: &Links, link: &Link, digest: Digest) -> Result<(), ApiError> {
+    let (registry, node) = (&links.0.context.registry, &link.record);
+    if node.kind == NodeKind::Worker || registry.may_read(&node.tenant, &digest).await? {
+        return Ok(());
+    }
+    Err(missing())
 }
 
 fn missing() -> ApiError {

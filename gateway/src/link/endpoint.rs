@@ -155,6 +155,9 @@ impl Reader<'_> {
     }
 
     fn beat(&self, load: NodeLoad) {
-        self.beats.send_modify(|beat| beat.next(load));
+        self.beats.send_modify(|beat| {
+            beat.next(load);
+            self.link.mark(beat.count); // before anybody can hear of this beat
+        });
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use protocol::link::Refusal;
-use protocol::{GenerationId, NodeLoad};
+use protocol::{GenerationId, NodeKind, NodeLoad};
 use scheduler::core::NodePresence;
 use store::StoreError;
 use store::live::Presence;
-use store::registry::{Current, GenerationState};
+use store::registry::{Adapter, Current, GenerationState};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -20,7 +20,7 @@ const RESIDENT_MAX: usize = 256;
 /// The latest heartbeat; the link's opening is the first.
 #[derive(Debug, Clone)]
 pub(super) struct Beat {
-    count: u64,
+    pub(super) count: u64,
     load: NodeLoad,
 }
 
@@ -116,7 +116,8 @@ async fn look(links: &Links, link: &Link, touch_at: &mut Instant) -> Result<(), 
     Ok(())
 }
 
-/// Tells the node which adapters to keep in memory, when it links and whenever that has changed.
+/// Tells the node which adapters to keep in memory, when it links and whenever that has changed: no
+/// others than it may fetch.
 async fn pin(
     links: &Links,
     link: &Link,
@@ -128,7 +129,9 @@ async fn pin(
         let here = firmwares.iter().any(|info| info.id == current.firmware);
         here && current.state == GenerationState::Serving
     };
-    let current = adapters.into_iter().filter_map(|adapter| adapter.current);
+    let node = &link.record;
+    let may_fetch = |one: &Adapter| node.kind == NodeKind::Worker || one.usable_by(&node.tenant);
+    let current = adapters.into_iter().filter(may_fetch).filter_map(|adapter| adapter.current);
     let wanted: Vec<GenerationId> = current.filter(runs).map(|current| current.id).collect();
     if told.as_ref() != Some(&wanted) && link.pin(wanted.clone()) {
         *told = Some(wanted);

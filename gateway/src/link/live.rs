@@ -1,6 +1,6 @@
 //! One live link: what waits to be sent on it and which requests are open on it. No I/O.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,8 @@ use crate::dispatch::ExecuteContext;
 
 /// What may wait to be sent on one link.
 const OUTBOX_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Heartbeats whose open streams are remembered: more than pass before a routing snapshot has them.
+const BEATS_MAX: usize = 16;
 /// Room that requests leave to messages which must not be lost, such as cancels.
 const RESERVE_BYTES: usize = 1 << 20;
 
@@ -47,6 +49,8 @@ pub(super) struct Link {
 #[derive(Debug, Default)]
 struct Streams {
     open: HashMap<u64, Route>,
+    /// The latest heartbeats, and how many streams were open at each.
+    at_beats: VecDeque<(u64, u32)>,
     closed: bool,
 }
 
@@ -116,6 +120,22 @@ impl Link {
 
     pub(super) fn open_streams(&self) -> usize {
         self.streams.lock().open.len()
+    }
+
+    /// Remembers what is open now, at the node's heartbeat `beat`.
+    pub(super) fn mark(&self, beat: u64) {
+        let mut streams = self.streams.lock();
+        if streams.at_beats.len() == BEATS_MAX {
+            streams.at_beats.pop_front();
+        }
+        let open = u32::try_from(streams.open.len()).unwrap_or(u32::MAX);
+        streams.at_beats.push_back((beat, open));
+    }
+
+    /// How many streams were open at a heartbeat; none if it is not remembered.
+    pub(super) fn open_at(&self, beat: u64) -> Option<u32> {
+        let streams = self.streams.lock();
+        streams.at_beats.iter().find(|(known, _)| *known == beat).map(|(_, open)| *open)
     }
 
     /// Opens a stream for `work`.

@@ -146,6 +146,10 @@ impl Nodes for Links {
         let link = self.find(node).ok_or_else(node_lost)?;
         Ok(link.execute(work, context)?.boxed())
     }
+
+    fn open_at(&self, node: &NodeId, epoch: u64, beat: u64) -> Option<u32> {
+        self.find(node).filter(|link| link.epoch == epoch)?.open_at(beat)
+    }
 }
 
 fn node_lost() -> WorkError {

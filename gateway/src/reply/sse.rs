@@ -37,15 +37,18 @@ where
 {
     let end = StreamEnd::default();
     let told = end.clone();
+    let request = tracing::Span::current(); // the stream is read outside of it
     let events = stream::unfold(Some(chunks.boxed()), move |chunks| {
-        let told = told.clone();
+        let (told, request) = (told.clone(), request.clone());
         async move {
             let mut chunks = chunks?;
             Some(match chunks.next().await {
                 Some(Ok(some)) => (some.iter().map(json_event).collect(), Some(chunks)),
                 Some(Err(error)) => {
                     told.0.store(true, Ordering::Relaxed);
-                    (vec![error_event(error)], None)
+                    let error = ApiError::from(error);
+                    request.in_scope(|| log(&error));
+                    (vec![error_event(&error)], None)
                 }
                 None => (vec![SseEvent::default().data("[DONE]")], None),
             })
@@ -62,8 +65,19 @@ fn json_event<T: Serialize>(chunk: &T) -> SseEvent {
     SseEvent::default().data(json(chunk))
 }
 
-fn error_event(error: WorkError) -> SseEvent {
-    SseEvent::default().event("error").data(json(&ApiError::from(error).public_body()))
+fn error_event(error: &ApiError) -> SseEvent {
+    SseEvent::default().event("error").data(json(&error.public_body()))
+}
+
+/// The status was logged as good with the reply's head. The message may repeat what the caller wrote:
+/// only the code is logged.
+fn log(error: &ApiError) {
+    let code = error.code();
+    if error.status().is_server_error() {
+        tracing::error!(error.code = code, "a stream broke off: {code}");
+    } else {
+        tracing::info!(error.code = code, "a stream broke off: {code}");
+    }
 }
 
 /// One line: serde_json escapes line breaks.

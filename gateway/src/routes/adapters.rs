@@ -11,6 +11,7 @@ use store::registry::{Adapter, AdapterKey, Alias, Generation, PageRequest};
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::{ApiError, cut};
+use crate::files;
 use crate::http::{ApiPath, ApiQuery, PageQuery};
 
 /// Lists the adapters that the caller may use, by name.
@@ -77,12 +78,7 @@ pub async fn delete_adapter(
     let key = AdapterKey { tenant: caller.tenant.clone(), name };
     let unused = app.registry.delete_adapter(&key).await?;
     app.audit(&caller, "adapter.delete", format!("adapter/{}", key.name), json!({})).await;
-    for digest in unused {
-        // A blob that stays wastes space and nothing else: the adapter is gone either way.
-        if let Err(error) = app.blobs.delete(&digest).await {
-            tracing::warn!(error.message = %error, "an unused blob stays: {error}");
-        }
-    }
+    files::remove_unused(&app, unused).await;
     Ok(Json(Deleted { id: key.name.to_string(), object: "adapter".to_owned(), deleted: true }))
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use store::registry::{AdapterKey, GenerationKey};
 use utoipa::IntoParams;
 
-use super::adapters::{adapter_name, alias_info};
+use super::adapters::{adapter_name, alias_info, no_adapter};
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
@@ -38,7 +38,7 @@ pub async fn put_alias(
 ) -> Result<Json<AliasInfo>, ApiError> {
     let adapter = AdapterKey { tenant: caller.tenant.clone(), name: adapter_name(&adapter)? };
     let alias = alias.parse().map_err(|error| ApiError::invalid("alias", format!("{error}")))?;
-    check_free_of_firmware(&app, &alias).await?;
+    check_free_of_firmware(&app, &caller.tenant, &alias).await?;
     let target = GenerationKey { adapter, id: generation("generation", &request.generation)? };
     let expected = request.expected.as_deref().map(|text| generation("expected", text));
     let expected = expected.transpose()?;
@@ -76,9 +76,13 @@ pub async fn delete_alias(
     ApiPath((adapter, alias)): ApiPath<(String, String)>,
     ApiQuery(query): ApiQuery<ExpectedQuery>,
 ) -> Result<Json<Deleted>, ApiError> {
-    adapter_name(&adapter)?;
+    let adapter = AdapterKey { tenant: caller.tenant.clone(), name: adapter_name(&adapter)? };
     let alias = adapter_name(&alias)?;
     let expected = generation("expected", &query.expected)?;
+    let found = app.registry.resolve(&caller.tenant, &alias).await?;
+    if found.is_none_or(|(found, _)| found.target.adapter != adapter) {
+        return Err(no_adapter(alias.as_str()));
+    }
     app.registry.delete_alias(&caller.tenant, &alias, expected).await?;
     app.audit(&caller, "alias.delete", format!("alias/{alias}"), json!({})).await;
     Ok(Json(Deleted { id: alias.to_string(), object: "alias".to_owned(), deleted: true }))

@@ -23,7 +23,8 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
     info(
         title = "Firmament",
         description = "One frozen foundation model, owned by the machine and shared by every app. \
-                       Apps bring small adapters.",
+                       Apps bring small adapters. Where a route needs `operator`, its key is one of the \
+                       tenant `local` with the scope `admin`.",
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ChatChunk)),

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::StreamExt as _;
+use protocol::TenantId;
 use protocol::openai::{EmbeddingList, EmbeddingRequest, ErrorBody};
 
 use super::inference;
@@ -35,7 +36,7 @@ pub async fn create_embedding(
 ) -> Result<Response, ApiError> {
     let valid = ValidEmbedding::try_from(request)?;
     let model = models::resolve(&app, &caller.tenant, &valid.model).await?;
-    if let (Some(asked), Some(own)) = (valid.dimensions, own_length(&app, &model))
+    if let (Some(asked), Some(own)) = (valid.dimensions, own_length(&app, &caller.tenant, &model))
         && asked != own
     {
         let message = format!("this model's vectors have {own} dimensions and are not cut");
@@ -61,6 +62,6 @@ pub async fn create_embedding(
     Ok(inference::reply(Json(list), &run.placement, &model, &permit))
 }
 
-fn own_length(app: &App, model: &models::ResolvedModel) -> Option<u32> {
-    models::loaded(app, model.firmware).map(|info| info.embedding_length)
+fn own_length(app: &App, tenant: &TenantId, model: &models::ResolvedModel) -> Option<u32> {
+    models::loaded(app, tenant, model.firmware).map(|info| info.embedding_length)
 }

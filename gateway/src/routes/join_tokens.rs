@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::keys::expiry;
-use crate::access::Caller;
+use crate::access::{Caller, operator_only};
 use crate::app::App;
 use crate::error::{ApiError, cut};
 use crate::http::{ApiJson, ApiPath, ApiQuery, PageQuery};
@@ -22,7 +22,8 @@ const USES_MAX: u32 = 10_000;
 const LIFE_SECONDS_MAX: u64 = 30 * 86_400;
 const USUAL_LIFE_SECONDS: u64 = 3600;
 
-/// Makes a join token. Its secret is told only now.
+/// Makes a join token. Its secret is told only now. A worker serves every tenant, so that a token for one
+/// is the operator's to make.
 #[utoipa::path(
     post, path = "/v1/join_tokens", tag = "nodes", request_body = JoinTokenRequest,
     responses(
@@ -35,13 +36,17 @@ pub async fn create_join_token(
     caller: Caller,
     ApiJson(request): ApiJson<JoinTokenRequest>,
 ) -> Result<(StatusCode, Json<JoinTokenCreated>), ApiError> {
+    let kind = kind(&request.kind)?;
+    if kind == NodeKind::Worker && !caller.is_operator() {
+        return Err(operator_only());
+    }
     let id = Uuid::now_v7().simple().to_string();
     let text = TokenText::new(&id, &rand::random()).expect("an UUID's digits are plain");
     let now = app.now();
     let token = JoinToken {
         id,
         tenant: caller.tenant.clone(),
-        kind: kind(&request.kind)?,
+        kind,
         uses_max: uses_max(request.uses_max)?,
         uses: 0,
         created_at: now,

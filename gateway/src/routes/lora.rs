@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use axum::Json;
 use axum::extract::State;
+use protocol::AdapterName;
 use protocol::api::{LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, UnloadLoraRequest};
 use protocol::openai::ErrorBody;
-use protocol::{AdapterFile, AdapterName};
 use serde_json::json;
 use store::StoreError;
 use store::registry::{GenerationStep, PageRequest};
@@ -17,6 +17,7 @@ use super::aliases::generation;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::files::Held;
 use crate::http::{ApiJson, RequestContext};
 use crate::models;
 use crate::publish::{self, Expected, FILES, NewAdapter, role_of};
@@ -48,7 +49,7 @@ pub async fn load_lora_adapter(
     let directory = inside(root, &request.lora_path).await?;
     let new = NewAdapter {
         name: name.clone(),
-        firmware: publish::firmware(&app, None).await?,
+        firmware: publish::firmware(&app, &caller.tenant, None).await?,
         files: read(&app, &directory).await?,
         expected: expected.map_or(Expected::Anything, |id| Expected::This(Some(id))),
     };
@@ -102,7 +103,7 @@ pub async fn list_lora_adapters(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<LoraAdapterList>, ApiError> {
-    let firmwares = models::firmwares(&app).await?;
+    let firmwares = models::firmwares(&app, &caller.tenant).await?;
     let mut data = Vec::new();
     let mut page = Some(PageRequest::longest());
     while let Some(request) = page {
@@ -145,8 +146,8 @@ async fn inside(root: &Path, path: &str) -> Result<PathBuf, ApiError> {
 }
 
 /// Keeps the directory's files as blobs.
-async fn read(app: &App, directory: &Path) -> Result<Vec<AdapterFile>, ApiError> {
-    let mut files = Vec::new();
+async fn read(app: &App, directory: &Path) -> Result<Held, ApiError> {
+    let mut files = Held::new(app);
     for file_name in FILES {
         let path = directory.join(file_name);
         let regular = tokio::fs::symlink_metadata(&path).await.is_ok_and(|found| found.is_file());
@@ -154,12 +155,8 @@ async fn read(app: &App, directory: &Path) -> Result<Vec<AdapterFile>, ApiError>
         let Some(file) = opened else { continue };
         let (role, limit_bytes) = role_of(file_name)?;
         let limit_bytes = limit_bytes.unwrap_or(app.config.adapter_bytes_max);
-        let kept = app.blobs.put_stream(ReaderStream::new(file), limit_bytes).await;
-        let (sha256, size_bytes) = kept.map_err(|error| match error {
-            StoreError::TooLarge { limit_bytes } => publish::too_large(file_name, limit_bytes),
-            other => other.into(),
-        })?;
-        files.push(AdapterFile { role, path: file_name.to_owned(), sha256, size_bytes });
+        let kept = files.put((role, file_name), ReaderStream::new(file), limit_bytes).await;
+        kept.map_err(|error| publish::not_kept(file_name, error))?;
     }
     Ok(files)
 }

@@ -70,8 +70,8 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, ADAPTERS, routes!(aliases::delete_alias)))
         .routes(guard(app, ADMIN, routes!(pins::pin_adapter)))
         .routes(guard(app, ADMIN, routes!(pins::unpin_adapter)))
-        .routes(guard(app, ADMIN, routes!(lora::load_lora_adapter)))
-        .routes(guard(app, ADMIN, routes!(lora::unload_lora_adapter)))
+        .routes(guard(app, Need::Operator, routes!(lora::load_lora_adapter)))
+        .routes(guard(app, Need::Operator, routes!(lora::unload_lora_adapter)))
         .routes(guard(app, Need::AnyRight, routes!(lora::list_lora_adapters)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
@@ -90,5 +90,5 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, Need::Nothing, routes!(health::readyz)))
         .routes(guard(app, Need::Nothing, routes!(health::ping)))
         .routes(guard(app, Need::Nothing, routes!(operations::version)))
-        .routes(guard(app, ADMIN, routes!(operations::metrics)))
+        .routes(guard(app, Need::Operator, routes!(operations::metrics)))
 }

@@ -24,7 +24,7 @@ pub async fn list_models(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<ModelList>, ApiError> {
-    let firmwares = models::firmwares(&app).await?;
+    let firmwares = models::firmwares(&app, &caller.tenant).await?;
     let mut data = Vec::new();
     if let Some(default) = models::default_firmware(&app, &firmwares) {
         let known = firmwares.iter().find(|known| known.id == default);
@@ -56,7 +56,7 @@ pub async fn get_model(
 ) -> Result<Json<ModelCard>, ApiError> {
     let spec = ModelSpec::named(&name)?;
     let model = models::resolve(&app, &caller.tenant, &spec).await?;
-    let firmwares = models::firmwares(&app).await?;
+    let firmwares = models::firmwares(&app, &caller.tenant).await?;
     let known = firmwares.iter().find(|known| known.id == model.firmware);
     let base = known.map(card).ok_or_else(|| ApiError::no_model(&name))?;
     let Some(adapter) = model.adapters.first() else {

@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use protocol::api::AdapterInfo;
 use protocol::openai::ErrorBody;
+use protocol::{NodeCapabilities, NodeKind};
+use scheduler::core::NodeState;
 use serde_json::json;
 use store::registry::{Adapter, AdapterKey, Current, GenerationState};
 
@@ -16,7 +18,8 @@ use crate::http::ApiPath;
 /// Pinned adapters of one firmware; a node's presence can name as many.
 const PINS_MAX: usize = 256;
 
-/// Keeps what an adapter's name leads to in the memory of every node that runs its firmware.
+/// Keeps what an adapter's name leads to in the memory of every node that runs its firmware and may
+/// fetch it.
 #[utoipa::path(
     put, path = "/v1/adapters/{adapter}/pin", tag = "adapters",
     params(("adapter" = String, Path, description = "The adapter's name")),
@@ -86,26 +89,46 @@ async fn check_room(app: &App, adapter: &Adapter) -> Result<(), ApiError> {
         let message = format!("{PINS_MAX} adapters of this firmware are pinned: unpin one first");
         return Err(ApiError::Conflict { code: "adapter_pins_full", message });
     }
-    let others_bytes: u64 = others.iter().map(|other| other.resident_bytes).sum();
-    let bytes = others_bytes.saturating_add(current.resident_bytes);
     let snapshot = app.placements.snapshot();
-    let nodes = snapshot.nodes.iter().map(|node| &node.presence.capabilities);
-    let runs = nodes.filter(|node| node.firmwares.iter().any(|f| f.id == current.firmware));
-    let Some(tight) = runs.min_by_key(|node| node.adapter_budget_bytes) else { return Ok(()) };
-    if bytes <= tight.adapter_budget_bytes {
-        return Ok(());
-    }
-    let message = format!(
-        "pinned adapters would take {bytes} bytes ({others_bytes} are pinned already), and node `{}` \
-         has {} bytes for adapters: unpin some or give it more",
-        tight.name, tight.adapter_budget_bytes
-    );
-    Err(ApiError::Conflict { code: "adapter_pins_full", message })
+    let short =
+        snapshot.nodes.iter().find_map(|node| short_of_room(node, adapter, current, &others));
+    short.map_or(Ok(()), |message| Err(ApiError::Conflict { code: "adapter_pins_full", message }))
 }
 
-/// What is pinned on the nodes where `current` would be.
-fn beside<'a>(pinned: &'a [Adapter], key: &AdapterKey, current: &Current) -> Vec<&'a Current> {
+/// The numbers, if a node that would keep `current` cannot do so beside the others that it keeps.
+fn short_of_room(
+    node: &NodeState,
+    adapter: &Adapter,
+    current: &Current,
+    others: &[(&Adapter, &Current)],
+) -> Option<String> {
+    let NodeCapabilities { name, firmwares, adapter_budget_bytes: budget, .. } =
+        &node.presence.capabilities;
+    let keeps =
+        |one: &Adapter| node.kind() == NodeKind::Worker || one.usable_by(&node.presence.tenant);
+    if !keeps(adapter) || !firmwares.iter().any(|info| info.id == current.firmware) {
+        return None;
+    }
+    let kept = others.iter().filter(|(other, _)| keeps(other));
+    let others_bytes: u64 = kept.map(|(_, other)| other.resident_bytes).sum();
+    let bytes = others_bytes.saturating_add(current.resident_bytes);
+    (bytes > *budget).then(|| {
+        format!(
+            "pinned adapters would take {bytes} bytes ({others_bytes} are pinned already), and node \
+             `{name}` has {budget} bytes for adapters: unpin some or give it more"
+        )
+    })
+}
+
+/// What else is pinned of the firmware of `current`.
+fn beside<'a>(
+    pinned: &'a [Adapter],
+    key: &AdapterKey,
+    current: &Current,
+) -> Vec<(&'a Adapter, &'a Current)> {
     let others = pinned.iter().filter(|adapter| adapter.key != *key);
-    let others = others.filter_map(|adapter| adapter.current.as_ref());
-    others.filter(|other| other.firmware == current.firmware && other.id != current.id).collect()
+    let others = others.filter_map(|adapter| Some((adapter, adapter.current.as_ref()?)));
+    others
+        .filter(|(_, other)| other.firmware == current.firmware && other.id != current.id)
+        .collect()
 }

@@ -11,14 +11,13 @@ use futures_util::{Stream, stream};
 use http::StatusCode;
 use protocol::api::AdapterUploaded;
 use protocol::openai::ErrorBody;
-use protocol::{AdapterFile, Digest};
-use store::StoreError;
 
 use super::adapters::{alias_info, generation_info};
 use super::aliases::generation;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::files::Held;
 use crate::http::RequestContext;
 use crate::publish::{self, Expected, NewAdapter, role_of};
 
@@ -65,7 +64,7 @@ pub async fn upload_adapter(
     let form = read.map_err(|_| ApiError::BodyTimeout)??;
     let name = form.name.ok_or_else(|| ApiError::invalid("name", "name the adapter"))?;
     let name = name.parse().map_err(|error| ApiError::invalid("name", format!("{error}")))?;
-    let firmware = publish::firmware(&app, form.firmware.as_deref()).await?;
+    let firmware = publish::firmware(&app, &caller.tenant, form.firmware.as_deref()).await?;
     let expected = match form.expected.as_deref() {
         None => Expected::Anything,
         Some("none") => Expected::This(None),
@@ -77,17 +76,17 @@ pub async fn upload_adapter(
     Ok((StatusCode::CREATED, Json(AdapterUploaded { generation, alias })))
 }
 
-#[derive(Default)]
 struct Form {
     name: Option<String>,
     firmware: Option<String>,
     expected: Option<String>,
-    files: Vec<AdapterFile>,
+    files: Held,
 }
 
 async fn read(app: &App, mut multipart: Multipart) -> Result<Form, ApiError> {
     let (stall, mut left) = (app.config.stall_timeout, app.config.adapter_bytes_max);
-    let mut form = Form::default();
+    let files = Held::new(app);
+    let mut form = Form { name: None, firmware: None, expected: None, files };
     for _ in 0..=PARTS_MAX {
         let next = tokio::time::timeout(stall, multipart.next_field()).await;
         let Some(field) = next.map_err(|_| ApiError::BodyTimeout)?.map_err(broken)? else {
@@ -97,9 +96,7 @@ async fn read(app: &App, mut multipart: Multipart) -> Result<Form, ApiError> {
         let field_name = field.name().unwrap_or_default().to_owned();
         let known = match (&file_name, field_name.as_str()) {
             (Some(file_name), _) => {
-                let file = keep(app, field, file_name, left).await?;
-                left -= file.size_bytes;
-                form.files.push(file);
+                left -= keep(&mut form.files, field, file_name, (left, stall)).await?;
                 continue;
             }
             (None, "name") => &mut form.name,
@@ -112,21 +109,17 @@ async fn read(app: &App, mut multipart: Multipart) -> Result<Form, ApiError> {
     Err(ApiError::invalid("files", format!("at most {PARTS_MAX} parts")))
 }
 
+/// Keeps a file of up to `left` bytes, and of what its name allows; returns its length.
 async fn keep(
-    app: &App,
+    files: &mut Held,
     field: Field<'_>,
     file_name: &str,
-    left: u64,
-) -> Result<AdapterFile, ApiError> {
+    (left, stall): (u64, Duration),
+) -> Result<u64, ApiError> {
     let (role, limit_bytes) = role_of(file_name)?;
     let limit_bytes = limit_bytes.unwrap_or(left).min(left);
-    let pieces = pieces(field, app.config.stall_timeout);
-    let (sha256, size_bytes): (Digest, u64) =
-        app.blobs.put_stream(pieces, limit_bytes).await.map_err(|error| match error {
-            StoreError::TooLarge { limit_bytes } => publish::too_large(file_name, limit_bytes),
-            other => other.into(),
-        })?;
-    Ok(AdapterFile { role, path: file_name.to_owned(), sha256, size_bytes })
+    let kept = files.put((role, file_name), pieces(field, stall), limit_bytes).await;
+    kept.map_err(|error| publish::not_kept(file_name, error))
 }
 
 /// A field's bytes; its sender may pause for `stall`.

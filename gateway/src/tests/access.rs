@@ -36,11 +36,12 @@ fn operations(rig: &Rig) -> Vec<(Method, String, Option<Vec<String>>)> {
 #[tokio::test]
 async fn every_route_lets_in_exactly_the_callers_that_its_description_names() {
     let rig = Rig::start().await;
-    let keys = [
-        ("inference", rig.key("other", &["inference"]).await),
-        ("adapters", rig.key("other", &["adapters"]).await),
-        ("admin", rig.key("other", &["admin"]).await),
-        ("", rig.key("other", &[]).await),
+    let keys: [(&[&str], String); 5] = [
+        (&["inference"], rig.key("other", &["inference"]).await),
+        (&["adapters"], rig.key("other", &["adapters"]).await),
+        (&["admin"], rig.key("other", &["admin"]).await),
+        (&["admin", "operator"], rig.key("local", &["admin"]).await),
+        (&[], rig.key("other", &[]).await),
     ];
     for (method, path, need) in operations(&rig) {
         let ask = || {
@@ -50,24 +51,35 @@ async fn every_route_lets_in_exactly_the_callers_that_its_description_names() {
         };
         let stranger = rig.send(ask()).await.status.as_u16();
         assert_eq!(stranger == 401, need.is_some(), "{method} {path} without a key: {stranger}");
-        for (scope, key) in &keys {
-            let status = rig.send(bearer(ask(), key)).await.status.as_u16();
-            let allowed = need.as_ref().is_none_or(|scopes| {
-                scopes.is_empty() || scopes.iter().any(|needed| needed == scope)
+        for (roles, key) in &keys {
+            let reply = rig.send(bearer(ask(), key)).await;
+            let (status, case) = (reply.status.as_u16(), format!("{method} {path} as {roles:?}"));
+            let allowed = need.as_ref().is_none_or(|needed| {
+                needed.is_empty() || needed.iter().any(|role| roles.contains(&role.as_str()))
             });
-            // The bodies are empty objects: past the guard they meet 400, 404, 415 or succeed.
-            let refused = status == 403
-                && path != "/v1/load_lora_adapter"
-                && path != "/v1/unload_lora_adapter";
-            assert_eq!(
-                refused || (status == 403 && !allowed),
-                !allowed,
-                "{method} {path} as `{scope}`: {status}"
-            );
-            assert_ne!(status, 401, "{method} {path} as `{scope}`");
-            assert_ne!(status, 500, "{method} {path} as `{scope}`");
+            // The bodies are empty objects: past the guard they meet 400, 404, 415, a route that is
+            // off, or succeed.
+            let refused =
+                ["scope_missing", "operator_only"].iter().any(|code| reply.body.contains(code));
+            assert_eq!(refused, !allowed, "{case}: {}", reply.body);
+            assert!(status == 403 || !refused, "{case}: {status}");
+            assert!(status != 401 && status != 500, "{case}: {status}");
         }
     }
+}
+
+#[tokio::test]
+async fn only_the_operator_lets_in_a_worker_because_it_serves_every_tenant() {
+    let rig = Rig::start().await;
+    let admin = rig.key("other", &["admin"]).await;
+    let operator = rig.key("local", &["admin"]).await;
+    let ask = async |kind: &str, key: &str| {
+        let body = Some(json!({ "kind": kind }));
+        rig.send(bearer(request(Method::POST, "/v1/join_tokens", body), key)).await
+    };
+    assert_eq!(ask("worker", &admin).await.error().1, "operator_only");
+    assert_eq!(ask("device", &admin).await.status, 201);
+    assert_eq!(ask("worker", &operator).await.status, 201);
 }
 
 #[tokio::test]
@@ -124,6 +136,31 @@ async fn a_placeholder_key_is_fine_on_this_machine_only() {
     let mut proxied = ask();
     from(&mut proxied, "127.0.0.1:1", "0.0.0.0:8080");
     assert_eq!(rig.send(proxied).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_a_proxy_on_this_machine_passes_on_needs_a_key() {
+    let rig = Rig::start().await;
+    let key = rig.key("local", &["inference"]).await;
+    for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "via", "x-real-ip"] {
+        let ask = || {
+            let mut ask = request(Method::GET, "/v1/models", None);
+            ask.headers_mut().insert(name, "203.0.113.9".parse().expect("a value"));
+            ask
+        };
+        assert_eq!(rig.send(ask()).await.error().0, 401, "{name}");
+        assert_eq!(rig.send(bearer(ask(), &key)).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn callers_on_this_machine_need_a_key_where_the_operator_says_so() {
+    let config = crate::GatewayConfig { require_key: true, ..crate::GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    assert_eq!(rig.get("/v1/models").await.error().0, 401);
+    let key = rig.key("local", &["inference"]).await;
+    let ask = bearer(request(Method::GET, "/v1/models", None), &key);
+    assert_eq!(rig.send(ask).await.status, 200);
 }
 
 #[tokio::test]

@@ -1,17 +1,20 @@
 //! Adapters: upload, names, every way to ask for one, tenants apart.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use http::{Method, Request, header};
-use protocol::{ErrorCode, NodeKind, Work};
+use protocol::{AdapterFileRole, Digest, ErrorCode, FirmwareId, NodeKind, Work};
 use serde_json::{Value, json};
 use store::registry::{AdapterKey, Catalogue as _};
+use tokio::sync::Notify;
 
 use super::mock::{Script, error};
 use super::rig::{Reply, Rig, bearer, node, request};
 use crate::GatewayConfig;
+use crate::files::{self, Held};
 
 const BOUNDARY: &str = "line";
 
@@ -171,6 +174,34 @@ async fn another_tenants_adapter_is_as_absent_as_one_that_never_was() {
 }
 
 #[tokio::test]
+async fn what_another_tenants_device_calls_its_firmware_changes_no_name_and_no_manifest() {
+    let rig = Rig::start().await;
+    let mut liar = node("liar", NodeKind::Device);
+    liar.presence.tenant = "other".into();
+    let firmwares = &mut liar.presence.capabilities.firmwares;
+    firmwares[0].tokenizer = Digest::of(b"another tokenizer");
+    let mut invented = firmwares[0].clone();
+    (invented.id, invented.name) = (FirmwareId(Digest::of(b"invented")), "mood".to_owned());
+    firmwares.push(invented);
+    rig.route(vec![liar, node("phone", NodeKind::Device)]);
+    let mood = uploaded(&rig, "mood", "a").await;
+    let Work::Prove(proved) = &rig.nodes.works()[0] else { panic!("it is proved first") };
+    assert_eq!(proved.manifest.tokenizer, Digest::of(b"tokenizer"));
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
+    assert_eq!(last_adapters(&rig), vec![(mood, 1.0)]);
+}
+
+#[tokio::test]
+async fn a_firmware_of_the_registry_keeps_its_name_whatever_an_own_device_calls_its_own() {
+    let rig = Rig::start().await;
+    let mut device = node("phone", NodeKind::Device);
+    device.presence.capabilities.firmwares[0].id = FirmwareId(Digest::of(b"invented"));
+    rig.route(vec![device]);
+    let reply = chat(&rig, json!({"model": "tiny"})).await;
+    assert_eq!((reply.error().0, rig.nodes.works().len()), (503, 0), "it is not loaded anywhere");
+}
+
+#[tokio::test]
 async fn a_refused_adapter_fails_with_the_nodes_code_and_can_be_sent_again() {
     let rig = Rig::start().await;
     rig.nodes.script("phone", Script::Refuse(error(ErrorCode::AdapterNoEffect)));
@@ -225,6 +256,98 @@ async fn an_adapter_over_its_size_is_refused_and_not_kept() {
     let rig = Rig::with(config).await;
     let reply = rig.send(upload("mood", &"x".repeat(200), &[])).await;
     assert_eq!(reply.error().1, "lora_adapter_file_too_large");
+    assert_eq!(rig.kept().await, 0, "not even what came before the file at fault");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_leaves_no_files_and_takes_no_others_away() {
+    let rig = Rig::start().await;
+    rig.send(upload("mood", "a", &[("firmware", "nope")])).await.error();
+    assert_eq!(rig.kept().await, 0, "refused before a node saw it");
+    rig.nodes.script("phone", Script::Refuse(error(ErrorCode::AdapterNoEffect)));
+    rig.send(upload("mood", "a", &[])).await.error();
+    assert_eq!(rig.kept().await, 0, "refused by the node");
+
+    uploaded(&rig, "mood", "a").await;
+    rig.send(upload("tone", "b", &[("firmware", "nope")])).await.error();
+    assert_eq!(rig.kept().await, 2, "the config is the same file, and in use");
+    assert_eq!(rig.call(Method::DELETE, "/v1/adapters/mood", None).await.status, 200);
+    assert_eq!(rig.kept().await, 0);
+}
+
+#[tokio::test]
+async fn deleting_an_adapter_leaves_the_files_of_an_upload_that_is_under_way() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    let mut held = Held::new(&rig.app);
+    let config = stream::iter([Ok("{}".into())]);
+    let file = (AdapterFileRole::Config, "adapter_config.json");
+    held.put(file, config, 10).await.expect("it is kept");
+    let config = held.files()[0].sha256;
+    assert_eq!(rig.call(Method::DELETE, "/v1/adapters/mood", None).await.status, 200);
+    assert!(rig.app.blobs.has(&config).await.expect("it can be looked up"));
+    drop(held);
+    assert_eq!(rig.kept().await, 0, "nothing came of the upload");
+}
+
+#[tokio::test]
+async fn uploads_of_the_same_file_that_come_and_go_never_lose_it() {
+    let rig = Rig::start().await;
+    let file = (AdapterFileRole::Config, "adapter_config.json");
+    let come_and_go = async || {
+        for _ in 0..50 {
+            let mut held = Held::new(&rig.app);
+            let put = held.put(file, stream::iter([Ok("{}".into())]), 10).await;
+            put.expect("it is kept");
+            let config = held.files()[0].sha256;
+            assert!(rig.app.blobs.has(&config).await.expect("it can be looked up"));
+        }
+    };
+    tokio::join!(come_and_go(), come_and_go(), come_and_go());
+    assert_eq!(rig.kept().await, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_a_crash_left_and_nothing_in_use() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    rig.app.blobs.put("left by a crash".into()).await.expect("it is kept");
+    let now = SystemTime::now();
+    files::sweep(&rig.app, now).await.expect("it sweeps");
+    assert_eq!(rig.kept().await, 3, "it may still be wanted");
+    files::sweep(&rig.app, now + Duration::from_hours(2)).await.expect("it sweeps");
+    assert_eq!(rig.kept().await, 2);
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_late_does_not_stop_what_another_of_the_same_files_made_serve() {
+    let rig = Rig::start().await;
+    let now = Arc::new(Notify::new());
+    rig.nodes.script("phone", Script::Fail(now.clone(), error(ErrorCode::AdapterNoEffect)));
+    let late = rig.send(upload("mood", "a", &[]));
+    let quick = async {
+        while rig.nodes.works().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        uploaded(&rig, "mood", "a").await;
+        now.notify_one();
+    };
+    let (late, ()) = tokio::join!(late, quick);
+    assert_eq!(late.error().1, "adapter_no_effect");
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
+    assert_eq!(rig.kept().await, 2);
+}
+
+#[tokio::test]
+async fn the_same_files_may_come_twice_at_once() {
+    let rig = Rig::start().await;
+    let (first, second) =
+        tokio::join!(rig.send(upload("mood", "a", &[])), rig.send(upload("mood", "a", &[])));
+    // One may lose the race for the name; neither is told of a step that it did not ask for.
+    for reply in [&first, &second] {
+        assert!(reply.status == 201 || reply.error().1 == "alias_moved", "{}", reply.body);
+    }
+    assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
 }
 
 #[tokio::test]
@@ -249,6 +372,23 @@ async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
     assert_eq!(chat(&rig, json!({"model": "live"})).await.error().0, 404);
     let stale = upload("mood", "c", &[("expected", &first)]);
     assert_eq!(rig.send(stale).await.error().0, 409);
+}
+
+#[tokio::test]
+async fn an_alias_is_deleted_only_where_it_belongs() {
+    let rig = Rig::start().await;
+    let mood = uploaded(&rig, "mood", "a").await;
+    uploaded(&rig, "tone", "b").await;
+    let body = json!({"generation": mood, "expected": null});
+    let path = |adapter: &str| format!("/v1/adapters/{adapter}/aliases/live");
+    assert_eq!(rig.call(Method::PUT, &path("mood"), Some(body)).await.status, 200);
+    let delete = async |adapter: &str| {
+        let path = format!("{}?expected={mood}", path(adapter));
+        rig.call(Method::DELETE, &path, None).await.status.as_u16()
+    };
+    assert_eq!((delete("tone").await, delete("nobody").await), (404, 404));
+    assert_eq!(chat(&rig, json!({"model": "live"})).await.status, 200);
+    assert_eq!(delete("mood").await, 200);
 }
 
 #[tokio::test]
@@ -335,6 +475,21 @@ async fn pins_that_a_node_could_not_hold_are_refused_with_the_numbers() {
     assert_eq!(pin("mood").await.status, 200, "what is pinned counts once");
     rig.call(Method::DELETE, "/v1/adapters/mood/pin", None).await;
     assert_eq!(pin("tone").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_device_that_may_not_fetch_an_adapter_does_not_limit_its_pin() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    let mut stranger = node("stranger", NodeKind::Device);
+    stranger.presence.tenant = "other".into();
+    stranger.presence.capabilities.adapter_budget_bytes = 0;
+    rig.route(vec![stranger, node("phone", NodeKind::Device)]);
+    let pin = async || rig.call(Method::PUT, "/v1/adapters/mood/pin", None).await.status;
+    assert_eq!(pin().await, 200);
+    let mood = AdapterKey { tenant: "local".into(), name: "mood".parse().expect("a name") };
+    rig.registry.share_adapter(&mood, true).await.expect("it is there");
+    assert_eq!(pin().await, 409, "now it may");
 }
 
 #[tokio::test]

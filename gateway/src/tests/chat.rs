@@ -1,9 +1,11 @@
 //! Chat completions: shapes, streams, headers, validation.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Method;
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use protocol::{
     ChatRole, ErrorCode, Event, FinishReason, Prompt, TokenLogprob, ToolChoice, TopLogprob, Work,
 };
@@ -237,6 +239,7 @@ async fn functions_that_cannot_be_honoured_are_refused_by_name() {
         (json!({"functions": functions, "function_call": {"name": "x"}}), "function_call"),
         (json!({"function_call": {"name": WEATHER}}), "function_call"),
         (json!({"functions": [{"name": "a b"}]}), "functions[0].name"),
+        (json!({"functions": [{"name": "f", "strict": true}]}), "functions[0].strict"),
         (json!({"messages": [assistant]}), "messages[0].function_call"),
         (json!({"messages": [{"role": "function", "content": "x"}]}), "messages[0].name"),
     ] {
@@ -244,6 +247,67 @@ async fn functions_that_cannot_be_honoured_are_refused_by_name() {
         assert_eq!((error.0, error.2.as_deref()), (400, Some(param)), "{extra}");
     }
     assert!(rig.nodes.works().is_empty());
+}
+
+#[tokio::test]
+async fn a_strict_tool_is_refused_where_nothing_holds_a_call_to_its_schema() {
+    let rig = Rig::start().await;
+    let function =
+        |strict| json!({"type": "function", "function": {"name": "f", "strict": strict}});
+    let ask = async |tools: Value, choice: Value| {
+        rig.post(CHAT, chat(json!({"tools": tools, "tool_choice": choice}))).await
+    };
+    let strict = json!([{"type": "function", "function": {"name": "g"}}, function(true)]);
+    for choice in [json!(null), json!("auto")] {
+        let (status, code, param) = ask(strict.clone(), choice).await.error();
+        assert_eq!((status, code.as_str()), (400, "unsupported_parameter"));
+        assert_eq!(param.as_deref(), Some("tools[1].function.strict"));
+    }
+    let chosen = json!({"type": "function", "function": {"name": "f"}});
+    for choice in [json!("required"), json!("none"), chosen] {
+        assert_eq!(ask(strict.clone(), choice).await.status, 200);
+    }
+    assert_eq!(ask(json!([function(false)]), json!("auto")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_logged_by_its_code_within_its_request() {
+    let rig = Rig::start().await;
+    let (sink, _guard) = Sink::listen();
+    let events = vec![STARTED, text(0, "secret")];
+    rig.nodes.script("phone", Script::Break(events, error(ErrorCode::NodeLost)));
+    rig.post(CHAT, chat(json!({"stream": true}))).await;
+    let logged = sink.text();
+    let line = logged.lines().find(|line| line.contains("a stream broke off: node_lost"));
+    assert!(line.is_some_and(|line| line.contains("request.id")), "{logged}");
+    assert!(!logged.contains("secret"));
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let sink = Self::default();
+        let writer = sink.clone();
+        let logs = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        (sink, tracing::subscriber::set_default(logs.finish()))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Where requests go: devices first, one retry, honest refusals.
 
+use futures_util::StreamExt as _;
 use http::Method;
-use protocol::{ErrorCode, NodeKind};
+use protocol::{ErrorCode, Event, NodeKind, Usage};
 use serde_json::json;
 
 use super::mock::{STARTED, Script, error, text};
@@ -117,6 +118,21 @@ async fn a_burst_fills_the_device_and_then_the_worker() {
 }
 
 #[tokio::test]
+async fn requests_that_ended_after_the_heartbeat_that_counted_them_hold_no_slots() {
+    let rig = Rig::start().await;
+    let mut phone = node("phone", NodeKind::Device);
+    (phone.presence.beat, phone.presence.load.running) = (2, 4);
+    rig.nodes.open_at_beat.lock().insert("phone".into(), 4);
+    rig.route(vec![phone.clone()]);
+    assert_eq!(chat(&rig).await.status, 200, "all four were ours and are over");
+
+    (phone.presence.beat, phone.presence.load.running) = (3, 4);
+    rig.nodes.open_at_beat.lock().insert("phone".into(), 0);
+    rig.route(vec![phone]);
+    assert_eq!(chat(&rig).await.error().1, "overloaded", "all four are somebody else's");
+}
+
+#[tokio::test]
 async fn a_caller_may_ask_for_a_kind_of_node() {
     let rig = Rig::start().await;
     let asked = |kind: &str| {
@@ -166,10 +182,65 @@ async fn tokens_that_were_reserved_and_not_used_come_back() {
     // Each reserves about 260 tokens and uses 11.
     for _ in 0..5 {
         assert_eq!(chat(&rig).await.status, 200);
-        while rig.scope.running() > 0 {
-            tokio::task::yield_now().await;
-        }
+        settled(&rig).await;
     }
+}
+
+async fn settled(rig: &Rig) {
+    while rig.scope.running() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_never_ran_costs_no_tokens() {
+    let config = GatewayConfig { tenant_tokens_per_minute: 330, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    for _ in 0..5 {
+        rig.nodes.script("phone", Script::Refuse(error(ErrorCode::ContextLengthExceeded)));
+        assert_eq!(chat(&rig).await.error().0, 400);
+        settled(&rig).await;
+    }
+    assert_eq!(chat(&rig).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_an_answer_uses_beyond_its_reservation_is_owed() {
+    let config = GatewayConfig { tenant_tokens_per_minute: 600, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    let usage = Usage { prompt_tokens: 9, cached_tokens: 0, completion_tokens: 900 };
+    rig.nodes.script("phone", Script::Events(vec![STARTED, Event::Done(usage)]));
+    assert_eq!(chat(&rig).await.status, 200);
+    settled(&rig).await;
+    // 309 are owed and come back at 10 a second; the next request wants about 260 more.
+    rig.clock.advance(std::time::Duration::from_secs(40));
+    assert_eq!(chat(&rig).await.error().1, "rate_limit_exceeded");
+    rig.clock.advance(std::time::Duration::from_secs(20));
+    assert_eq!(chat(&rig).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_that_its_caller_leaves_costs_what_had_come() {
+    let config = GatewayConfig { tenant_tokens_per_minute: 600, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    let events = |count| [vec![STARTED], vec![text(0, "x"); count]].concat();
+    let leave = async |count| {
+        rig.nodes.script("phone", Script::Hang(events(count)));
+        let mut streaming = body();
+        streaming["stream"] = true.into();
+        let reply = rig.open(request(Method::POST, "/v1/chat/completions", Some(streaming))).await;
+        let mut pieces = reply.into_body().into_data_stream();
+        for _ in 0..count {
+            pieces.next().await.expect("a piece").expect("it is whole");
+        }
+        drop(pieces);
+        settled(&rig).await;
+    };
+    leave(10).await;
+    leave(10).await;
+    assert_eq!(chat(&rig).await.status, 200, "little had come");
+    leave(550).await;
+    assert_eq!(chat(&rig).await.error().1, "rate_limit_exceeded", "much had come");
 }
 
 #[tokio::test]

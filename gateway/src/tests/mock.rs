@@ -10,6 +10,8 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use protocol::{AdapterProof, ErrorCode, Event, FinishReason, NodeId, Usage, Work, WorkError};
 
+use tokio::sync::Notify;
+
 use crate::dispatch::{Events, ExecuteContext, Nodes};
 
 /// What a mock node does with one piece of work.
@@ -25,6 +27,8 @@ pub(super) enum Script {
     Break(Vec<Event>, WorkError),
     /// These events, then silence until it is cancelled.
     Hang(Vec<Event>),
+    /// Fails like this once it is told to.
+    Fail(Arc<Notify>, WorkError),
     /// Loads every adapter.
     Prove,
 }
@@ -35,6 +39,8 @@ pub(super) struct MockNodes {
     scripts: Mutex<HashMap<NodeId, VecDeque<Script>>>,
     pub(super) sent: Mutex<Vec<(NodeId, Work, ExecuteContext)>>,
     pub(super) cancelled: Arc<AtomicUsize>,
+    /// What was open at each node's latest heartbeat.
+    pub(super) open_at_beat: Mutex<HashMap<NodeId, u32>>,
 }
 
 impl MockNodes {
@@ -126,8 +132,19 @@ impl Nodes for MockNodes {
                 });
                 Ok(ok(events).chain(silence).boxed())
             }
+            Script::Fail(now, error) => {
+                let failed = stream::once(async move {
+                    now.notified().await;
+                    Err(error)
+                });
+                Ok(failed.boxed())
+            }
             Script::Prove => Ok(ok(vec![proof(&work)]).boxed()),
         }
+    }
+
+    fn open_at(&self, node: &NodeId, _epoch: u64, _beat: u64) -> Option<u32> {
+        self.open_at_beat.lock().get(node).copied()
     }
 }
 

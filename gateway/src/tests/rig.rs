@@ -35,7 +35,7 @@ pub(super) struct Rig {
     pub(super) scope: Scope,
     pub(super) metrics: Arc<Metrics>,
     router: Router,
-    _directory: tempfile::TempDir,
+    pub(super) blobs: tempfile::TempDir,
 }
 
 pub(super) fn firmware_id() -> FirmwareId {
@@ -91,8 +91,7 @@ impl Rig {
         let (nodes, scope) = (Arc::new(MockNodes::default()), Scope::new());
         let app = App::new(config, &context, nodes.clone(), scope.clone());
         let router = routes::router(&app, None);
-        let rig =
-            Self { app, nodes, registry, clock, scope, metrics, router, _directory: directory };
+        let rig = Self { app, nodes, registry, clock, scope, metrics, router, blobs: directory };
         rig.fill().await;
         rig
     }
@@ -114,7 +113,18 @@ impl Rig {
     }
 
     pub(super) fn route(&self, nodes: Vec<NodeState>) {
-        self.app.placements.update(&Bytes::from(Snapshot { nodes }.to_bytes()));
+        self.app.placements.update(&Bytes::from(Snapshot { nodes }.to_bytes()), &*self.nodes);
+    }
+
+    /// How many blobs are kept, once nothing works on them any more.
+    pub(super) async fn kept(&self) -> usize {
+        while self.scope.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let folders = std::fs::read_dir(self.blobs.path().join("sha256")).into_iter().flatten();
+        let files =
+            folders.flat_map(|folder| std::fs::read_dir(folder.expect("it is there").path()));
+        files.map(Iterator::count).sum()
     }
 
     pub(super) async fn key(&self, tenant: &str, scopes: &[&str]) -> String {

@@ -30,13 +30,17 @@ pub(super) struct ToolFields {
 
 impl ToolFields {
     /// The tools, the choice among them, and how the reply tells calls.
+    ///
+    /// A strict tool is taken where its call is forced, and thereby held to its schema.
     pub(super) fn check(self) -> Result<(Vec<Tool>, ToolChoice, CallForm), ApiError> {
         let functions = self.functions.unwrap_or_default();
         let definitions = self.tools.unwrap_or_default();
         if functions.is_empty() && self.function_call.is_none() {
-            let definitions = definitions.into_iter().map(|tool| tool.function).collect();
+            let definitions: Vec<_> = definitions.into_iter().map(|tool| tool.function).collect();
+            let strict = first_strict(&definitions);
             let tools = tools("tools", ".function", definitions)?;
             let choice = tool_choice("tool_choice", self.tool_choice, &tools)?;
+            check_strict(strict, &choice)?;
             let many = self.parallel_tool_calls.unwrap_or(true);
             return Ok((tools, choice, if many { CallForm::Many } else { CallForm::One }));
         }
@@ -44,6 +48,10 @@ impl ToolFields {
             let message = "`functions` and `function_call` are older forms of `tools` and \
                            `tool_choice`: use one pair";
             return Err(ApiError::invalid("functions", message));
+        }
+        if let Some(index) = first_strict(&functions) {
+            let message = "only `tools` can be strict, not their older form";
+            return Err(ApiError::unsupported(format!("functions[{index}].strict"), message));
         }
         let tools = tools("functions", "", functions)?;
         let choice = self.function_call.map(newer).transpose()?;
@@ -92,6 +100,23 @@ fn tools(
         tools.push(Tool { name: function.name, description: function.description, parameters });
     }
     Ok(tools)
+}
+
+/// The first function whose calls shall be held to its schema.
+fn first_strict(functions: &[FunctionDefinition]) -> Option<usize> {
+    functions.iter().position(|function| function.strict == Some(true))
+}
+
+/// Only a forced call is held to its schema; one that the model chooses to make is read from its text.
+fn check_strict(strict: Option<usize>, choice: &ToolChoice) -> Result<(), ApiError> {
+    match (strict, choice) {
+        (Some(index), ToolChoice::Auto) => Err(ApiError::unsupported(
+            format!("tools[{index}].function.strict"),
+            "nothing holds a call that the model chooses to its schema: leave `strict` out, or force a \
+             call by `tool_choice`",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn tool_choice(

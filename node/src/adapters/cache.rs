@@ -26,6 +26,8 @@ struct Inner {
 struct Shelf {
     files: HashMap<Digest, File>,
     bytes: u64,
+    /// Announced for files that are on their way in.
+    staged_bytes: u64,
     uses: u64,
 }
 
@@ -78,7 +80,7 @@ impl Cache {
             Err(error) => return Err(error),
         };
         if actual == Some(digest) {
-            let file = std::fs::File::options().append(true).open(pinned.path())?;
+            let file = std::fs::File::open(pinned.path())?; // its owner need not open it for writing
             file.set_modified(SystemTime::now())?; // the order of use outlives a restart
             return Ok(Found::Here(pinned));
         }
@@ -92,11 +94,11 @@ impl Cache {
     /// # Errors
     /// `StorageFull` if what is in use leaves no room.
     pub(crate) fn stage(&self, digest: Digest, size_bytes: u64) -> io::Result<Staged> {
-        self.make_room(size_bytes)?;
+        let room = self.make_room(size_bytes)?;
         let nonce: u64 = rand::random();
         let path = self.0.directory.join(format!("{digest}.{nonce:016x}.part"));
         let file = std::fs::File::options().write(true).create_new(true).open(&path)?;
-        Ok(Staged { cache: self.clone(), digest, path, file, hasher: Sha256::new(), size_bytes: 0 })
+        Ok(Staged { room, digest, path, file, hasher: Sha256::new(), size_bytes: 0 })
     }
 
     /// Bytes on disk.
@@ -113,14 +115,16 @@ impl Cache {
         Some(Pinned { cache: self.clone(), digest })
     }
 
-    fn make_room(&self, size_bytes: u64) -> io::Result<()> {
+    fn make_room(&self, size_bytes: u64) -> io::Result<Room> {
         let mut shelf = self.0.shelf.lock();
-        while shelf.bytes.saturating_add(size_bytes) > self.0.limit_bytes {
+        let wanted = shelf.staged_bytes.saturating_add(size_bytes);
+        while shelf.bytes.saturating_add(wanted) > self.0.limit_bytes {
             let oldest = shelf.oldest_unpinned();
             let oldest = oldest.ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull))?;
             self.remove(&mut shelf, oldest)?;
         }
-        Ok(())
+        shelf.staged_bytes = wanted;
+        Ok(Room { cache: self.clone(), bytes: size_bytes })
     }
 
     /// Takes the shelf, so that the file and its entry go together.
@@ -184,10 +188,23 @@ impl Drop for Pinned {
     }
 }
 
+/// Room that is kept free for a file on its way in.
+#[derive(Debug)]
+struct Room {
+    cache: Cache,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.cache.0.shelf.lock().staged_bytes -= self.bytes;
+    }
+}
+
 /// A file on its way in; dropped before [`Self::keep`] it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    cache: Cache,
+    room: Room,
     digest: Digest,
     path: PathBuf,
     file: std::fs::File,
@@ -212,12 +229,16 @@ impl Staged {
         if actual != self.digest {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        let mut permissions = self.file.metadata()?.permissions();
+        permissions.set_readonly(true); // an engine maps it: nothing may change it from now on
+        self.file.set_permissions(permissions)?;
         self.file.sync_all()?;
-        let mut shelf = self.cache.0.shelf.lock();
-        std::fs::rename(&self.path, self.cache.place(self.digest))?;
-        std::fs::File::open(&self.cache.0.directory)?.sync_all()?;
+        let cache = &self.room.cache;
+        let mut shelf = cache.0.shelf.lock();
+        std::fs::rename(&self.path, cache.place(self.digest))?;
+        std::fs::File::open(&cache.0.directory)?.sync_all()?;
         shelf.add(self.digest, self.size_bytes);
-        Ok(self.cache.pin(&mut shelf, self.digest).expect("it was added under this lock"))
+        Ok(cache.pin(&mut shelf, self.digest).expect("it was added under this lock"))
     }
 }
 
@@ -283,11 +304,35 @@ mod tests {
     }
 
     #[test]
+    fn files_on_their_way_in_count_before_a_byte_of_them_has_come() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = Cache::open(home.path(), 10).expect("it opens");
+        let coming = cache.stage(Digest::of(b"large"), 7).expect("there is room");
+        let full = cache.stage(Digest::of(b"larger"), 7).expect_err("the room is promised");
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        drop(coming);
+        cache.stage(Digest::of(b"larger"), 7).expect("the first did not come");
+    }
+
+    #[test]
+    fn a_file_is_read_only_once_it_is_here_and_its_use_is_still_noted() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = Cache::open(home.path(), 10).expect("it opens");
+        let path = keep(&cache, b"aaaa").expect("there is room").path();
+        let long_ago = SystemTime::UNIX_EPOCH;
+        std::fs::File::open(&path).and_then(|file| file.set_modified(long_ago)).expect("set");
+        assert!(has(&cache, b"aaaa"));
+        let found = std::fs::metadata(&path).expect("it is there");
+        assert!(found.permissions().readonly());
+        assert_ne!(found.modified().expect("a time"), long_ago);
+    }
+
+    #[test]
     fn one_flipped_bit_is_found_and_the_file_removed() {
         let home = tempfile::tempdir().expect("a directory");
         let cache = Cache::open(home.path(), 100).expect("it opens");
         let path = keep(&cache, b"aaaa").expect("there is room").path();
-        std::fs::write(&path, b"aaab").expect("it is written");
+        std::fs::remove_file(&path).and_then(|()| std::fs::write(&path, b"aaab")).expect("written");
         assert!(matches!(cache.get(Digest::of(b"aaaa")).expect("the disk works"), Found::Rotten));
         assert!(!path.exists() && cache.bytes() == 0);
     }

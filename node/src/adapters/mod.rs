@@ -4,6 +4,8 @@
 mod cache;
 mod download;
 mod pins;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use parking_lot::Mutex;
 use protocol::{
     AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, ErrorCode, GenerationId, WorkError,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::NodeMetrics;
 use crate::runs::{AdapterFiles, Runs};
@@ -34,8 +36,8 @@ pub(crate) struct Adapters {
     engine: Arc<dyn Runs>,
     cache: Cache,
     bytes_max: u64,
-    loads: Semaphore,
-    flights: Mutex<HashMap<GenerationId, Arc<tokio::sync::Mutex<()>>>>,
+    loads: Arc<Semaphore>,
+    lines: Lines,
     /// Those that the engine was told to keep; they outlive a link.
     pinned: Mutex<BTreeSet<GenerationId>>,
     metrics: Arc<NodeMetrics>,
@@ -55,8 +57,8 @@ impl Adapters {
             engine,
             cache,
             bytes_max: config.adapter_bytes_max,
-            loads: Semaphore::new(LOADS_MAX),
-            flights: Mutex::default(),
+            loads: Arc::new(Semaphore::new(LOADS_MAX)),
+            lines: Lines::default(),
             pinned: Mutex::default(),
             metrics,
         })
@@ -72,13 +74,12 @@ impl Adapters {
         if self.engine.is_resident(generation) {
             return Ok(());
         }
-        let flight = self.flight(generation);
-        let _turn = flight.turn.lock().await;
+        let turn = Turn::wait(&self.lines, generation).await;
         if self.engine.is_resident(generation) {
             return Ok(());
         }
         let (manifest, fetched) = self.manifest(generation, session).await?;
-        self.load(&manifest, session, fetched).await.map(drop)
+        self.load(turn, &manifest, session, fetched).await.map(drop)
     }
 
     /// Loads an adapter and shows that it changes the output.
@@ -87,13 +88,13 @@ impl Adapters {
         manifest: &AdapterManifest,
         session: &Session,
     ) -> Result<AdapterProof, WorkError> {
-        let flight = self.flight(manifest.id());
-        let _turn = flight.turn.lock().await;
-        self.load(manifest, session, false).await
+        let turn = Turn::wait(&self.lines, manifest.id()).await;
+        self.load(turn, manifest, session, false).await
     }
 
     async fn load(
         &self,
+        turn: Turn,
         manifest: &AdapterManifest,
         session: &Session,
         fetched: bool,
@@ -111,22 +112,26 @@ impl Adapters {
         let source = if fetched { "network" } else { "disk" };
         self.metrics.adapter_fetch(source, started.elapsed());
         self.metrics.adapter_cache(self.cache.bytes());
-        let _permit = self.loads.acquire().await.expect("this semaphore is never closed");
+        let permit = Arc::clone(&self.loads).acquire_owned().await;
+        let held = (turn, permit.expect("this semaphore is never closed"));
         let started = Instant::now();
-        let proof = self.hand_over(manifest.clone(), config, weights).await?;
+        let proof = self.hand_over(held, manifest.clone(), config, weights).await?;
         self.metrics.adapter_load(source, started.elapsed());
         Ok(proof)
     }
 
     /// Hands the files over on a blocking thread; they stay on disk until the engine has read them.
+    /// A load cannot be stopped: turn and permit are held to its end, though its caller may leave.
     async fn hand_over(
         &self,
+        held: (Turn, OwnedSemaphorePermit),
         manifest: AdapterManifest,
         config: Pinned,
         weights: Pinned,
     ) -> Result<AdapterProof, WorkError> {
         let engine = Arc::clone(&self.engine);
         let load = move || {
+            let _held = held;
             let config = std::fs::read(config.path())
                 .map_err(|_| unavailable("the adapter cache cannot be read"))?;
             let files = AdapterFiles { config, weights: weights.path() };
@@ -201,26 +206,36 @@ impl Adapters {
             }
         }
     }
+}
 
-    fn flight(&self, generation: GenerationId) -> Flight<'_> {
-        let mut flights = self.flights.lock();
-        let turn = Arc::clone(flights.entry(generation).or_default());
-        Flight { adapters: self, generation, turn }
+/// Who waits to load which generation.
+type Lines = Arc<Mutex<HashMap<GenerationId, Arc<tokio::sync::Mutex<()>>>>>;
+
+/// A turn at loading one generation, or a place in the line for it; the last one out takes the line
+/// away.
+struct Turn {
+    lines: Lines,
+    generation: GenerationId,
+    line: Arc<tokio::sync::Mutex<()>>,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turn {
+    async fn wait(lines: &Lines, generation: GenerationId) -> Self {
+        let line = Arc::clone(lines.lock().entry(generation).or_default());
+        let lines = Arc::clone(lines);
+        let mut turn = Self { lines, generation, line: Arc::clone(&line), guard: None };
+        turn.guard = Some(line.lock_owned().await);
+        turn
     }
 }
 
-/// A place in the line for one generation; the last one out takes the line away.
-struct Flight<'a> {
-    adapters: &'a Adapters,
-    generation: GenerationId,
-    turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Drop for Flight<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        let mut flights = self.adapters.flights.lock();
-        if Arc::strong_count(&self.turn) <= 2 {
-            flights.remove(&self.generation); // only the map and this one hold it
+        self.guard = None; // it holds the line too
+        let mut lines = self.lines.lock();
+        if Arc::strong_count(&self.line) <= 2 {
+            lines.remove(&self.generation); // only the map and this one hold it
         }
     }
 }

@@ -102,9 +102,13 @@ pub(super) fn write(place: &Path, bytes: &[u8]) -> Result<(), FetchError> {
     rename(&path, place)
 }
 
-/// Moves a file to its place and makes the name durable.
+/// Moves a file to its place, makes it read-only, since engines map what lies there, and makes the name
+/// durable. Only then read-only: an attempt that breaks off before must be able to go on.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FetchError> {
     std::fs::rename(from, to).map_err(FetchError::io(to))?;
+    let mut permissions = std::fs::metadata(to).map_err(FetchError::io(to))?.permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(to, permissions).map_err(FetchError::io(to))?;
     let folder = to.parent().unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(FetchError::io(folder))
 }

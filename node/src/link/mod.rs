@@ -8,14 +8,14 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::SplitStream;
+use futures_util::{Stream, StreamExt as _};
 use protocol::frame::Assembler;
 use protocol::link::{FromNode, Hello, JoinToken, PROTOCOL, Refusal, ToNode, Welcome, decode};
 use protocol::{NodeCapabilities, NodeId};
 use telemetry::Scope;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::tungstenite;
 
 use crate::adapters::Session;
 use crate::enroll::enrol;
@@ -24,7 +24,7 @@ use crate::metrics::NodeMetrics;
 use crate::work::{Executor, LinkWork};
 use crate::{Identity, NodeConfig, NodeError};
 
-use dial::{Linked, Socket};
+use dial::Linked;
 
 /// A gateway pings every 5 s; one that says nothing for this long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -126,7 +126,7 @@ impl Links {
         let Welcome { session_token, heartbeat_every_ms, .. } = welcome;
         let session = Session { gateway: self.gateway.clone(), token: session_token };
         let work = LinkWork::new(Arc::clone(&self.executor), session, out.clone());
-        let mut reader = Reader { stream, assembler };
+        let mut reader = Reader::new(stream, assembler);
         let beat = Duration::from_millis(u64::from(heartbeat_every_ms.max(10)));
         let talk = self.talk(&mut reader, &out, &work, beat, scope);
         tokio::select! {
@@ -147,7 +147,7 @@ impl Links {
     /// Reads, beats and drains. `Ok` once the node was told to leave and nothing runs any more.
     async fn talk(
         &self,
-        reader: &mut Reader,
+        reader: &mut Reader<impl Stream<Item = Got> + Unpin>,
         out: &mpsc::Sender<FromNode>,
         work: &LinkWork,
         heartbeat_every: Duration,
@@ -164,7 +164,10 @@ impl Links {
                 () = self.executor.idle(), if draining => return Ok(()),
                 () = tokio::time::sleep_until(leave_at), if draining => return Ok(()),
                 _ = beat.tick() => {
-                    let load = self.executor.load();
+                    if !self.executor.is_alive() {
+                        return Err(NodeError::EngineStopped);
+                    }
+                    let load = self.executor.load().await;
                     out.send(FromNode::Heartbeat { load }).await.map_err(|_| NodeError::Closed)?;
                     false
                 }
@@ -199,18 +202,30 @@ impl Links {
     }
 }
 
+/// What a socket yields.
+type Got = Result<tungstenite::Message, tungstenite::Error>;
+
 /// Messages from the gateway.
-struct Reader {
-    stream: SplitStream<Socket>,
+struct Reader<S> {
+    stream: S,
     assembler: Assembler,
+    /// When the gateway last said anything. It is kept here because whoever waits for [`Self::next`]
+    /// stops waiting at each heartbeat of its own, which must not make the gateway seem alive.
+    heard_at: Instant,
 }
 
-impl Reader {
+impl<S: Stream<Item = Got> + Unpin> Reader<S> {
+    fn new(stream: S, assembler: Assembler) -> Self {
+        Self { stream, assembler, heard_at: Instant::now() }
+    }
+
     /// The next message. Cancel safe: what was read is in the assembler or returned.
     async fn next(&mut self) -> Result<ToNode, NodeError> {
         loop {
-            let got = tokio::time::timeout(SILENCE_MAX, self.stream.next()).await;
+            let silent_at = self.heard_at + SILENCE_MAX;
+            let got = tokio::time::timeout_at(silent_at, self.stream.next()).await;
             let frame = dial::next_frame(got.map_err(|_| NodeError::Silent)?)?;
+            self.heard_at = Instant::now();
             let Some(frame) = frame else { continue };
             if let Some(message) = self.assembler.accept(&frame)? {
                 return Ok(decode(&message.bytes)?);
@@ -232,4 +247,43 @@ fn report(node: &NodeId, error: &NodeError, wait: Duration) {
         error.cause = cause,
         "no link: {error}; dialling again in {wait:.1?}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use protocol::frame::Limits;
+    use tungstenite::{Bytes, Message};
+
+    use super::*;
+
+    /// Waits as a link does: each of the node's own heartbeats interrupts the wait.
+    async fn hear(gateway: impl Stream<Item = Got> + Unpin) -> Result<ToNode, NodeError> {
+        let mut reader = Reader::new(gateway, Assembler::new(Limits::default()));
+        let mut beat = tokio::time::interval(SILENCE_MAX / 6);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                heard = reader.next() => return heard,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_says_nothing_is_given_up_although_the_node_goes_on_beating() {
+        let started = Instant::now();
+        let silent = tokio::time::timeout(2 * SILENCE_MAX, hear(stream::pending())).await;
+        assert!(matches!(silent, Ok(Err(NodeError::Silent))), "{silent:?}");
+        assert_eq!(started.elapsed(), SILENCE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_only_pings_is_there() {
+        let pings = stream::unfold((), |()| async {
+            tokio::time::sleep(SILENCE_MAX / 2).await;
+            Some((Ok(Message::Ping(Bytes::new())), ()))
+        });
+        let heard = tokio::time::timeout(3 * SILENCE_MAX, hear(Box::pin(pings))).await;
+        assert!(heard.is_err(), "no message and no end: {heard:?}");
+    }
 }

@@ -37,6 +37,15 @@ fn unknown_fields_and_wrong_types_are_refused_at_every_level() {
         json!({"messages": [{"role": "user", "content": "x", "weight": 1}]}),
         json!({"messages": [{"role": "robot", "content": "x"}]}),
         json!({"messages": [{"role": "user", "content": [{"type": "video"}]}]}),
+        json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "e": 1}]}]}),
+        json!({"messages": [{"role": "assistant", "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "e": 1}
+        ]}]}),
+        json!({"messages": [{"role": "assistant", "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}", "e": 1}}
+        ]}]}),
+        json!({"tool_choice": {"type": "function", "function": {"name": "f", "e": 1}}}),
+        json!({"tool_choice": {"type": "function", "function": {"name": "f"}, "e": 1}}),
         json!({"response_format": {"type": "xml"}}),
         json!({"response_format": {"type": "text", "extra": 1}}),
         json!({"adapter": {"nmae": "a"}}),

@@ -35,7 +35,8 @@ pub struct FunctionDefinition {
     /// JSON schema of its arguments; absent means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Value>,
-    /// Ignored: arguments of a forced call always fit the schema.
+    /// Arguments of a forced call always fit the schema; `true` is refused where the model may choose
+    /// whether to call, since nothing holds such a call to its schema, and in the older `functions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
 }
@@ -44,6 +45,7 @@ pub struct FunctionDefinition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(
     untagged,
+    deny_unknown_fields,
     expecting = "expected `none`, `auto`, `required` or `{\"type\": \"function\", \"function\": {\"name\": ...}}`"
 )]
 pub enum ToolChoiceField {
@@ -71,6 +73,7 @@ pub enum FunctionCallField {
 
 /// The function that must be called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ChosenFunction {
     /// Its name.
     pub name: String,
@@ -78,6 +81,7 @@ pub struct ChosenFunction {
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ToolCallItem {
     /// `call_...`.
     pub id: String,
@@ -90,6 +94,7 @@ pub struct ToolCallItem {
 
 /// A called function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CalledFunction {
     /// Its name.
     pub name: String,

@@ -1,2 +1,6 @@
--- Of these digests, a JSON list in hexadecimal, those that a generation's file has.
-select distinct sha256 from generation_file where sha256 in (select unhex(value) from json_each(?))
+-- Of these digests, a JSON list in hexadecimal, those that a generation's file has. What failed is never
+-- loaded again as it is: it comes anew with its files or not at all.
+select distinct generation_file.sha256
+from generation_file
+join generation on generation.seq = generation_file.generation_seq
+where generation_file.sha256 in (select unhex(value) from json_each(?)) and generation.state <> 'failed'

@@ -1,1 +1,1 @@
-select id, name, version, manifest, created_at from firmware where id > ? order by id limit ?
+select id, name, version, created_at from firmware where id > ? order by id limit ?

@@ -43,6 +43,11 @@ impl Level {
         Take::Denied { retry_after }
     }
 
+    /// Takes what was used already, also below nothing: later takes wait until it is made up for.
+    pub(super) fn charge(&mut self, cost: f64) {
+        self.left -= cost;
+    }
+
     pub(super) fn give(&mut self, cost: f64) {
         self.left = (self.left + cost).min(self.shape.capacity);
     }

@@ -161,6 +161,16 @@ impl LiveState for MemoryLiveState {
         self.level(key, bucket, now, |level| level.take(cost))
     }
 
+    async fn charge(
+        &self,
+        key: &str,
+        cost: f64,
+        bucket: Bucket,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        self.level(key, bucket, now, |level| level.charge(cost))
+    }
+
     async fn refund(
         &self,
         key: &str,

@@ -126,6 +126,18 @@ pub trait LiveState: Send + Sync {
         now: OffsetDateTime,
     ) -> Result<Take, StoreError>;
 
+    /// Takes `cost` that was used already, whether it is there or not: what is missing is a debt.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    async fn charge(
+        &self,
+        key: &str,
+        cost: f64,
+        bucket: Bucket,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError>;
+
     /// Gives back what was taken and not used, up to the capacity.
     async fn refund(
         &self,

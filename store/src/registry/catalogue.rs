@@ -22,6 +22,19 @@ pub struct Firmware {
     pub created_at: OffsetDateTime,
 }
 
+/// A firmware in a listing: all but its manifest, which may be long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedFirmware {
+    /// The digest of its manifest.
+    pub id: FirmwareId,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// When it became known.
+    pub created_at: OffsetDateTime,
+}
+
 /// Names one adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AdapterKey {
@@ -44,6 +57,13 @@ pub struct Adapter {
     pub current: Option<Current>,
     /// When its first generation came.
     pub created_at: OffsetDateTime,
+}
+
+impl Adapter {
+    /// Whether a tenant may read and use it.
+    pub fn usable_by(&self, tenant: &TenantId) -> bool {
+        self.shared || self.key.tenant == *tenant
+    }
 }
 
 /// As much of a generation as listings need.
@@ -77,7 +97,7 @@ pub trait Catalogue: Send + Sync {
     async fn firmware(&self, id: &FirmwareId) -> Result<Option<Firmware>, StoreError>;
 
     /// All firmwares, by id.
-    async fn firmwares(&self, page: &PageRequest) -> Result<Page<Firmware>, StoreError>;
+    async fn firmwares(&self, page: &PageRequest) -> Result<Page<ListedFirmware>, StoreError>;
 
     /// The adapter that `caller` means by `name`.
     async fn adapter(

@@ -128,11 +128,11 @@ impl GenerationState {
         match next {
             Self::Pending => false,
             Self::Loading => matches!(self, Self::Pending),
-            Self::Verified => matches!(self, Self::Loading),
+            // What has been proved cannot be found wanting any more: a node that fails later is at fault.
+            Self::Verified | Self::Failed => matches!(self, Self::Loading),
             Self::Serving => matches!(self, Self::Verified),
             Self::Draining => matches!(self, Self::Serving),
             Self::Retired => matches!(self, Self::Draining),
-            Self::Failed => !matches!(self, Self::Retired | Self::Failed),
         }
     }
 }
@@ -193,6 +193,12 @@ pub trait Generations: Send + Sync {
     /// only.
     async fn manifest(&self, id: &GenerationId) -> Result<Option<String>, StoreError>;
 
+    /// Whether a digest is the manifest's or a file's of an adapter that `tenant` may use.
+    async fn may_read(&self, tenant: &TenantId, digest: &Digest) -> Result<bool, StoreError>;
+
+    /// Those of `digests` that no file of a generation has, unless it failed: their blobs may go.
+    async fn unused(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, StoreError>;
+
     /// An adapter's generations, newest first.
     async fn generations(
         &self,
@@ -241,11 +247,7 @@ mod tests {
             (Verified, Serving),
             (Serving, Draining),
             (Draining, Retired),
-            (Pending, Failed),
             (Loading, Failed),
-            (Verified, Failed),
-            (Serving, Failed),
-            (Draining, Failed),
         ];
         for from in GenerationState::ALL {
             for to in GenerationState::ALL {

@@ -9,7 +9,9 @@ use super::values::{
     adapter_name, blob, count, digest, from_word, insert_failed, met, micros, time,
 };
 use super::{SqliteRegistry, commit, generation};
-use crate::registry::{Adapter, AdapterKey, Catalogue, Current, Firmware, Page, PageRequest};
+use crate::registry::{
+    Adapter, AdapterKey, Catalogue, Current, Firmware, ListedFirmware, Page, PageRequest,
+};
 use crate::{ObjectKind, StoreError};
 
 struct FirmwareRow {
@@ -17,6 +19,13 @@ struct FirmwareRow {
     name: String,
     version: String,
     manifest: String,
+    created_at: i64,
+}
+
+struct ListedFirmwareRow {
+    id: Vec<u8>,
+    name: String,
+    version: String,
     created_at: i64,
 }
 
@@ -44,6 +53,15 @@ impl TryFrom<FirmwareRow> for Firmware {
             manifest: row.manifest,
             created_at: time(row.created_at)?,
         })
+    }
+}
+
+impl TryFrom<ListedFirmwareRow> for ListedFirmware {
+    type Error = StoreError;
+
+    fn try_from(row: ListedFirmwareRow) -> Result<Self, StoreError> {
+        let (id, created_at) = (FirmwareId(digest(&row.id)?), time(row.created_at)?);
+        Ok(Self { id, name: row.name, version: row.version, created_at })
     }
 }
 
@@ -99,15 +117,15 @@ impl Catalogue for SqliteRegistry {
         find_firmware(&self.readers, id).await
     }
 
-    async fn firmwares(&self, page: &PageRequest) -> Result<Page<Firmware>, StoreError> {
+    async fn firmwares(&self, page: &PageRequest) -> Result<Page<ListedFirmware>, StoreError> {
         let after = page.after.as_ref().map(|text| text.parse::<Digest>());
         let after = after.transpose().map_err(|_| StoreError::BadCursor)?;
         let (after, rows) = (after.as_ref().map_or(&[][..], blob), page.rows());
-        let rows = query_file_as!(FirmwareRow, "queries/sqlite/firmwares.sql", after, rows)
+        let rows = query_file_as!(ListedFirmwareRow, "queries/sqlite/firmwares.sql", after, rows)
             .fetch_all(&self.readers)
             .await
             .map_err(StoreError::query("firmwares"))?;
-        let firmwares = rows.into_iter().map(Firmware::try_from).collect::<Result<_, _>>()?;
+        let firmwares = rows.into_iter().map(ListedFirmware::try_from).collect::<Result<_, _>>()?;
         Ok(page.page(firmwares, |firmware| firmware.id.to_string()))
     }
 

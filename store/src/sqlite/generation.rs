@@ -222,7 +222,7 @@ pub(super) async fn must_not_be_aliased(
     Err(StoreError::StillAliased { generation: key.id, alias: adapter_name(&row.name)? })
 }
 
-/// Those of `digests` that no generation's file has.
+/// Those of `digests` that no file of a generation has, unless it failed.
 pub(super) async fn unused(
     db: &mut SqliteConnection,
     digests: Vec<Digest>,

@@ -74,6 +74,19 @@ impl Generations for SqliteRegistry {
         Ok(row.map(|row| row.manifest))
     }
 
+    async fn may_read(&self, tenant: &TenantId, digest: &Digest) -> Result<bool, StoreError> {
+        let row = query_file!("queries/sqlite/may_read.sql", tenant.as_str(), blob(digest))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(StoreError::query("may_read"))?;
+        Ok(row.may_read)
+    }
+
+    async fn unused(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, StoreError> {
+        let mut db = self.readers.acquire().await.map_err(StoreError::query("acquire"))?;
+        generation::unused(&mut db, digests).await
+    }
+
     async fn generations(
         &self,
         key: &AdapterKey,

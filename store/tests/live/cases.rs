@@ -98,6 +98,15 @@ pub async fn what_was_not_used_flows_back_up_to_the_capacity(live: &dyn LiveStat
     assert_eq!(left, Take::Allowed { remaining: 100.0 });
 }
 
+pub async fn what_was_used_beyond_the_level_is_a_debt(live: &dyn LiveState) {
+    live.take("k", 90.0, BUCKET, at(0)).await.unwrap();
+    live.charge("k", 40.0, BUCKET, at(0)).await.unwrap();
+    let retry_after = Duration::from_secs(4);
+    let take = |second| live.take("k", 10.0, BUCKET, at(second));
+    assert_eq!(take(0).await.unwrap(), Take::Denied { retry_after });
+    assert_eq!(take(4).await.unwrap(), Take::Allowed { remaining: 0.0 });
+}
+
 pub async fn a_clock_that_steps_back_refills_nothing(live: &dyn LiveState) {
     live.take("k", 100.0, BUCKET, at(100)).await.unwrap();
     for second in [0, 100] {

@@ -26,6 +26,7 @@ macro_rules! conformance {
             a_bucket_allows_its_capacity_and_then_its_refill,
             a_denied_or_impossible_take_costs_nothing,
             what_was_not_used_flows_back_up_to_the_capacity,
+            what_was_used_beyond_the_level_is_a_debt,
             a_clock_that_steps_back_refills_nothing,
             buckets_of_different_keys_are_apart,
             a_reader_goes_on_where_it_was,

@@ -1,7 +1,7 @@
 //! Firmwares and adapters.
 
 use protocol::Digest;
-use store::registry::{Adapter, GenerationState, PageRequest, Registry};
+use store::registry::{Adapter, Firmware, GenerationState, ListedFirmware, PageRequest, Registry};
 
 use crate::fixtures::{adapter, at, firmware, pending, serving, tenant};
 
@@ -14,7 +14,9 @@ pub async fn a_firmware_is_its_manifest_byte_for_byte(registry: &dyn Registry) {
     again.name.push_str(" renamed");
     registry.put_firmware(&again).await.unwrap();
     let page = registry.firmwares(&PageRequest::default()).await.unwrap();
-    assert_eq!((page.items.as_slice(), page.next), (&[known.clone()][..], None));
+    let Firmware { id, name, version, created_at, .. } = known.clone();
+    let listed = ListedFirmware { id, name, version, created_at };
+    assert_eq!((page.items, page.next), (vec![listed], None));
 
     let mut forged = known;
     forged.manifest.push(' ');
@@ -35,6 +37,25 @@ pub async fn another_tenants_adapter_is_not_found(registry: &dyn Registry) {
     let theirs = adapter(&other, "sentiment");
     assert_eq!(registry.delete_adapter(&theirs).await.unwrap_err().code(), "not_found");
     assert_eq!(registry.share_adapter(&theirs, true).await.unwrap_err().code(), "not_found");
+}
+
+pub async fn manifests_and_files_are_read_by_their_tenant_and_by_all_if_shared(
+    registry: &dyn Registry,
+) {
+    let (acme, other) = (tenant(registry, "acme").await, tenant(registry, "other").await);
+    let key = adapter(&acme, "sentiment");
+    let generation = pending(registry, &key, 1).await;
+    let digests = [generation.key.id.0, generation.files[0].sha256, generation.files[1].sha256];
+    let may_read = async |tenant| {
+        let mut allowed = Vec::new();
+        for digest in &digests {
+            allowed.push(registry.may_read(tenant, digest).await.unwrap());
+        }
+        allowed
+    };
+    assert_eq!((may_read(&acme).await, may_read(&other).await), (vec![true; 3], vec![false; 3]));
+    registry.share_adapter(&key, true).await.unwrap();
+    assert_eq!(may_read(&other).await, [true; 3]);
 }
 
 pub async fn a_shared_adapter_is_found_by_all_and_an_own_one_comes_first(registry: &dyn Registry) {

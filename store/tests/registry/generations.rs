@@ -49,7 +49,8 @@ pub async fn an_illegal_step_is_refused_by_name_and_changes_nothing(registry: &d
 
 pub async fn a_failed_generation_says_why_and_stays_failed(registry: &dyn Registry) {
     let acme = tenant(registry, "acme").await;
-    let key = serving(registry, &adapter(&acme, "sentiment"), 1).await;
+    let key = pending(registry, &adapter(&acme, "sentiment"), 1).await.key;
+    registry.step_generation(&key, &GenerationStep::Load, at(10)).await.unwrap();
     let fail = GenerationStep::Fail { reason: "adapter_no_effect".to_owned() };
     let failed = registry.step_generation(&key, &fail, at(11)).await.unwrap();
     assert_eq!(failed.failure.as_deref(), Some("adapter_no_effect"));
@@ -57,6 +58,29 @@ pub async fn a_failed_generation_says_why_and_stays_failed(registry: &dyn Regist
         let refused = registry.step_generation(&key, &step, at(12)).await.unwrap_err();
         assert_eq!(refused.code(), "illegal_step", "{step:?}");
     }
+}
+
+pub async fn what_was_proved_cannot_fail_any_more(registry: &dyn Registry) {
+    let acme = tenant(registry, "acme").await;
+    let key = serving(registry, &adapter(&acme, "sentiment"), 1).await;
+    let fail = GenerationStep::Fail { reason: "adapter_no_effect".to_owned() };
+    let refused = registry.step_generation(&key, &fail, at(11)).await.unwrap_err();
+    assert_eq!(refused.code(), "illegal_step");
+    let kept = registry.generation(&acme, &key.adapter.name, &key.id).await.unwrap().unwrap();
+    assert_eq!(kept.state, GenerationState::Serving);
+}
+
+pub async fn the_files_of_what_failed_are_unused(registry: &dyn Registry) {
+    let acme = tenant(registry, "acme").await;
+    let generation = pending(registry, &adapter(&acme, "sentiment"), 1).await;
+    let digests: Vec<_> = generation.files.iter().map(|file| file.sha256).collect();
+    registry.step_generation(&generation.key, &GenerationStep::Load, at(10)).await.unwrap();
+    assert_eq!(registry.unused(digests.clone()).await.unwrap(), []);
+    let fail = GenerationStep::Fail { reason: "adapter_no_effect".to_owned() };
+    registry.step_generation(&generation.key, &fail, at(11)).await.unwrap();
+    assert_eq!(registry.unused(digests.clone()).await.unwrap(), digests);
+    pending(registry, &adapter(&acme, "copy"), 1).await;
+    assert_eq!(registry.unused(digests).await.unwrap(), [], "another adapter has the same files");
 }
 
 pub async fn a_manifest_of_another_digest_or_an_unknown_firmware_is_refused(

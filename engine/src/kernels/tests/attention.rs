@@ -56,7 +56,7 @@ impl Case {
             let at = head / (self.heads / KV_HEADS) * self.head_dim;
             let part = |row: Vec<f32>| row[at..at + self.head_dim].to_vec();
             let scores: Vec<f64> =
-                (first..=last).map(|t| 0.3f32 as f64 * dot(q, &part(self.kv(t).0))).collect();
+                (first..=last).map(|t| f64::from(0.3f32) * dot(q, &part(self.kv(t).0))).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
             let total: f64 = weights.iter().sum();

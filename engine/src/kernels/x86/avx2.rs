@@ -1,6 +1,15 @@
 //! AVX2 with FMA and F16C, with and without VNNI: a vector of sixteen lanes is two registers.
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m256, __m256i, _MM_HINT_T0, _mm_loadl_epi64, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_div_ps,
+    _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_sign_epi8,
+    _mm256_slli_epi32, _mm256_sllv_epi32, _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_si256,
+};
 
 use crate::kernels::simd::{Isa, LANES};
 
@@ -195,9 +204,9 @@ macro_rules! isa {
                 // SAFETY: see the header of `x86`.
                 pairs(low, plane, |low, plane| unsafe {
                     let moved = if from < 4 {
-                        _mm256_sllv_epi32(plane, _mm256_set1_epi32(4 - from as i32))
+                        _mm256_sllv_epi32(plane, _mm256_set1_epi32(4 - from.cast_signed()))
                     } else {
-                        _mm256_srlv_epi32(plane, _mm256_set1_epi32(from as i32 - 4))
+                        _mm256_srlv_epi32(plane, _mm256_set1_epi32(from.cast_signed() - 4))
                     };
                     let mask = _mm256_set1_epi8(mask.cast_signed());
                     _mm256_or_si256(low, _mm256_and_si256(moved, mask))

@@ -1,6 +1,17 @@
 //! AVX-512 with VNNI: a vector of sixteen lanes is one register.
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m256, __m512, __m512i, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128,
+    _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128,
+    _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_loadu_si256,
+    _mm256_max_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castpd_ps,
+    _mm512_castps_pd, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_shuffle_f64x2, _mm512_slli_epi32, _mm512_sllv_epi32, _mm512_srli_epi32,
+    _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_sub_ps, _mm512_ternarylogic_epi32,
+};
 
 use crate::kernels::simd::{Isa, LANES};
 
@@ -159,9 +170,9 @@ impl Isa for Avx512Vnni {
         // SAFETY: see the header of `x86`.
         unsafe {
             let moved = if from < 4 {
-                _mm512_sllv_epi32(plane, _mm512_set1_epi32(4 - from as i32))
+                _mm512_sllv_epi32(plane, _mm512_set1_epi32(4 - from.cast_signed()))
             } else {
-                _mm512_srlv_epi32(plane, _mm512_set1_epi32(from as i32 - 4))
+                _mm512_srlv_epi32(plane, _mm512_set1_epi32(from.cast_signed() - 4))
             };
             _mm512_ternarylogic_epi32::<OR_AND>(low, moved, _mm512_set1_epi8(mask.cast_signed()))
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use protocol::{
     AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Digest, ErrorCode, FirmwareId,
-    GenerateWork, GenerationId,
+    GenerateWork, GenerationId, TenantId,
 };
 use reqwest::StatusCode;
 use store::registry::{AdapterKey, Firmware, GenerationKey, GenerationStep, NewGeneration};
@@ -13,7 +13,16 @@ use super::mock::{FIRMWARE, generate};
 use super::rig::{Rig, Running, all, in_time, now, tenant, url};
 
 /// Registers an adapter of these weights and keeps its files.
-async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> GenerationId {
+pub(super) async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> GenerationId {
+    adapter_of(rig, tenant(), firmware, weights).await
+}
+
+pub(super) async fn adapter_of(
+    rig: &Rig,
+    tenant: TenantId,
+    firmware: &str,
+    weights: &'static [u8],
+) -> GenerationId {
     let id = FirmwareId(Digest::of(firmware.as_bytes()));
     let record = Firmware {
         id,
@@ -36,8 +45,9 @@ async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> Generatio
     let tokenizer = Digest::of(b"tokenizer");
     let manifest =
         AdapterManifest { schema: AdapterManifest::SCHEMA, firmware: id, tokenizer, files };
+    let adapter = AdapterKey { tenant, ..key() };
     let new = NewGeneration {
-        key: GenerationKey { adapter: key(), id: manifest.id() },
+        key: GenerationKey { adapter, id: manifest.id() },
         firmware: id,
         manifest: String::from_utf8(manifest.canonical()).unwrap(),
         files: manifest.files.clone(),
@@ -47,18 +57,27 @@ async fn adapter(rig: &Rig, firmware: &str, weights: &'static [u8]) -> Generatio
 }
 
 /// The name that [`adapter`] registers.
-fn key() -> AdapterKey {
+pub(super) fn key() -> AdapterKey {
     AdapterKey { tenant: tenant(), name: "sentiment".parse().unwrap() }
 }
 
 /// Lets the adapter's name lead to a generation, which serves from now on.
-async fn serve(rig: &Rig, id: GenerationId, before: Option<GenerationId>) {
-    let target = GenerationKey { adapter: key(), id };
+pub(super) async fn serve(rig: &Rig, id: GenerationId, before: Option<GenerationId>) {
+    serve_as(rig, &key(), id, before).await;
+}
+
+pub(super) async fn serve_as(
+    rig: &Rig,
+    key: &AdapterKey,
+    id: GenerationId,
+    before: Option<GenerationId>,
+) {
+    let target = GenerationKey { adapter: key.clone(), id };
     let proof = serde_json::json!({});
     for step in [GenerationStep::Load, GenerationStep::Verify { proof }, GenerationStep::Serve] {
         rig.registry.step_generation(&target, &step, now()).await.unwrap();
     }
-    rig.registry.set_alias(&key().name, &target, before, now()).await.unwrap();
+    rig.registry.set_alias(&key.name, &target, before, now()).await.unwrap();
 }
 
 /// Waits until exactly these are pinned.
@@ -141,6 +160,7 @@ async fn an_evicted_adapter_comes_back_from_disk_and_a_rotten_file_from_the_gate
     assert!(events.iter().all(Result::is_ok), "the disk has it: {events:?}");
 
     rig.blobs.put(Bytes::from_static(b"the weights")).await.unwrap();
+    std::fs::remove_file(&cached).unwrap(); // it is read-only
     std::fs::write(&cached, b"the weightz").unwrap();
     node.engine.evict_all();
     let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
@@ -164,6 +184,21 @@ async fn an_adapter_that_cannot_be_had_fails_its_request_by_name() {
     let foreign = adapter(&rig, "name = \"another\"\n", b"weights").await;
     assert_eq!(code(foreign).await, ErrorCode::AdapterBaseMismatch);
     assert!(node.engine.loaded.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_device_cannot_fetch_the_adapter_of_another_tenant() {
+    let rig = Rig::start().await;
+    let foreign = TenantId::from("other");
+    rig.registry.put_tenant(&foreign, "other", now()).await.unwrap();
+    let generation = adapter_of(&rig, foreign, FIRMWARE, b"the weights").await;
+    let node = rig.linked(rig.device("phone").await).await;
+    let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+    assert_eq!(events[0].as_ref().unwrap_err().code, ErrorCode::AdapterUnavailable);
+
+    adapter(&rig, FIRMWARE, b"the weights").await;
+    let events = all(rig.execute(&node.id, with(generation)).await.unwrap()).await;
+    assert!(events.iter().all(Result::is_ok), "now its own tenant has the same: {events:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt as _, stream};
 use node::{AdapterFiles, EngineStats, Events, Runs};
@@ -26,6 +27,7 @@ pub struct MockEngine {
     /// Works that were dropped before their end.
     pub dropped: watch::Sender<usize>,
     release: Arc<Notify>,
+    stopped: AtomicBool,
 }
 
 impl MockEngine {
@@ -46,12 +48,18 @@ impl MockEngine {
             loaded: parking_lot::Mutex::default(),
             dropped: watch::channel(0).0,
             release: Arc::new(Notify::new()),
+            stopped: AtomicBool::new(false),
         })
     }
 
     /// Lets one `hold` end.
     pub fn release(&self) {
         self.release.notify_one();
+    }
+
+    /// Ends as an engine does whose thread panics.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Forgets what is resident, as an eviction does.
@@ -130,6 +138,10 @@ impl Runs for MockEngine {
 
     fn stats(&self) -> EngineStats {
         EngineStats::default()
+    }
+
+    fn is_running(&self) -> bool {
+        !self.stopped.load(Ordering::Relaxed)
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use node::{NodeConfig, NodeContext, NodeError, NodeMetrics, Url};
 use protocol::link::JoinToken;
 use protocol::{Event, GenerateWork, NodeId, NodeKind, RequestId, TenantId, Work, WorkError};
+use scheduler::core::NodePresence;
 use store::live::Presence;
 use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry, registry};
 use telemetry::{Metrics, Scope, SystemClock};
@@ -138,6 +139,12 @@ impl Rig {
     pub async fn present(&self, node: &NodeId) -> Option<Presence> {
         let present = self.live.present(now()).await.unwrap();
         present.into_iter().find(|presence| presence.node == *node)
+    }
+
+    /// The same, read.
+    pub async fn presence(&self, node: &NodeId) -> Option<NodePresence> {
+        let present = self.present(node).await?;
+        Some(NodePresence::from_bytes(&present.value).unwrap())
     }
 
     pub async fn execute(&self, node: &NodeId, work: GenerateWork) -> Result<Events, WorkError> {

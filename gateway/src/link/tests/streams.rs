@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::dispatch::Nodes as _;
 use crate::link::LinkConfig;
 use protocol::{ErrorCode, Event, Usage};
 
@@ -44,6 +45,24 @@ async fn dropping_a_stream_reaches_the_engine_and_frees_the_slot() {
 }
 
 const IDLE: &str = "firmament_node_running{kind=\"device\"} 0";
+
+#[tokio::test]
+async fn what_was_open_at_a_heartbeat_is_known_after_it_has_ended() {
+    let heartbeat_every = Duration::from_millis(20);
+    let rig = Rig::start_with(LinkConfig { heartbeat_every, ..LinkConfig::default() }).await;
+    let node = rig.linked(rig.device("phone").await).await;
+    let mut held = rig.execute(&node.id, generate("hold")).await.unwrap();
+    assert_eq!(next(&mut held).await, Ok(started()));
+    let busy = until(async || {
+        let presence = rig.presence(&node.id).await?;
+        (presence.load.running == 1).then_some(presence)
+    })
+    .await;
+    drop(held);
+    let open_at = |epoch, beat| rig.links.open_at(&node.id, epoch, beat);
+    assert_eq!(open_at(busy.epoch, busy.beat), Some(1));
+    assert_eq!(open_at(busy.epoch + 1, busy.beat), None, "another session's heartbeat");
+}
 
 #[tokio::test]
 async fn a_slot_is_free_as_soon_as_the_caller_sees_the_end() {
@@ -129,6 +148,15 @@ async fn a_node_that_stops_finishes_what_runs_refuses_what_comes_and_leaves() {
     node.end().await.unwrap();
     until(async || rig.present(&id).await.is_none().then_some(())).await;
     assert!(!rig.links.linked().contains(&id));
+}
+
+#[tokio::test]
+async fn a_node_whose_engine_has_stopped_ends_with_an_error() {
+    let heartbeat_every = Duration::from_millis(20);
+    let rig = Rig::start_with(LinkConfig { heartbeat_every, ..LinkConfig::default() }).await;
+    let node = rig.linked(rig.device("phone").await).await;
+    node.engine.stop();
+    assert_eq!(node.end().await.unwrap_err().code(), "engine_stopped");
 }
 
 #[tokio::test]

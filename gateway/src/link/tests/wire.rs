@@ -1,18 +1,19 @@
 //! The protocol byte by byte: a peer made by hand that lies, and the order of frames.
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use node::Identity;
+use node::{Identity, Runs as _};
 use protocol::frame::{Assembler, Limits, split};
 use protocol::link::{
     FromNode, Hello, PROTOCOL, Refusal, ToNode, Versions, decode, encode, link_payload,
 };
-use protocol::{NodeCapabilities, NodeId, NodeKind};
-use store::registry::NewNode;
+use protocol::{NodeCapabilities, NodeId, NodeKind, TenantId};
+use store::registry::{AdapterKey, NewNode};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::mock::generate;
+use super::adapters::{adapter, adapter_of, key, serve, serve_as};
+use super::mock::{FIRMWARE, MockEngine, generate};
 use super::rig::{Rig, in_time, now, until};
 
 type Sign<'a> = Box<dyn FnOnce([u8; 32]) -> Vec<u8> + 'a>;
@@ -164,6 +165,33 @@ async fn a_node_is_told_at_once_what_is_pinned_unless_its_release_does_not_know_
     assert_eq!(presence, 2);
     assert!(rig.links.drain(identity.node()));
     assert_eq!(older.hear().await, ToNode::Drain, "no pins before it");
+}
+
+#[tokio::test]
+async fn a_device_is_told_only_the_pins_that_it_may_fetch() {
+    let rig = Rig::start().await;
+    let foreign = TenantId::from("other");
+    rig.registry.put_tenant(&foreign, "other", now()).await.unwrap();
+    let theirs = AdapterKey { tenant: foreign.clone(), ..key() };
+    let other = adapter_of(&rig, foreign, FIRMWARE, b"their weights").await;
+    serve_as(&rig, &theirs, other, None).await;
+    rig.registry.pin_adapter(&theirs, true).await.unwrap();
+    let own = adapter(&rig, FIRMWARE, b"the weights").await;
+    serve(&rig, own, None).await;
+    rig.registry.pin_adapter(&key(), true).await.unwrap();
+
+    let identity = enrolled(&rig).await;
+    let mut peer = Peer::dial(&rig).await;
+    let mut hello = hello(identity.node());
+    hello.capabilities.firmwares.push(MockEngine::new().firmware().clone());
+    peer.prove(hello, |nonce| proof(&identity, nonce)).await;
+    assert_eq!(peer.hear().await, ToNode::Pin { generations: vec![own] });
+    rig.registry.share_adapter(&theirs, true).await.unwrap();
+    let ToNode::Pin { mut generations } = peer.hear().await else { panic!("it may now") };
+    let mut both = vec![own, other];
+    both.sort();
+    generations.sort();
+    assert_eq!(generations, both);
 }
 
 /// A node that speaks the first version only.

@@ -79,6 +79,8 @@ async fn a_stale_part_that_spoils_the_digest_is_dropped_and_fetched_anew() {
     std::fs::write(root.join("tiny.gguf.part"), [9; 1000]).expect("written");
     let firmware = pull(data.path(), &text, &sources(0)).await.expect("fetched");
     assert_eq!(content(&firmware), weights());
+    let part = std::fs::metadata(firmware.root().join(FILE)).expect("it is there");
+    assert!(part.permissions().readonly(), "an engine maps it");
 }
 
 #[tokio::test]
