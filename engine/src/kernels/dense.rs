@@ -168,7 +168,9 @@ fn rows_kernel<I: Isa, const BYTES: usize>(
     let mut at = 0;
     macro_rules! groups {
         ($($rows:literal)*) => {$(
-            while let Some(group) = out[at..].first_chunk_mut::<$rows>() {
+            while $rows <= I::ROWS
+                && let Some(group) = out[at..].first_chunk_mut::<$rows>()
+            {
                 let rows: [&[f32]; $rows] =
                     std::array::from_fn(|_| &x.next().expect("a row of input")[..columns.len()]);
                 let mut sums = [I::splat(0.0); $rows];

@@ -15,6 +15,9 @@ pub(crate) trait Isa {
     /// Four unsigned bytes for each of sixteen lanes.
     type Bytes: Copy;
 
+    /// Rows of input that are worth computing together: their sums stay in registers.
+    const ROWS: usize;
+
     fn splat(value: f32) -> Self::Floats;
     fn load(values: &[f32; LANES]) -> Self::Floats;
     fn store(values: Self::Floats, to: &mut [f32; LANES]);
@@ -137,6 +140,8 @@ impl Isa for Portable {
     type Floats = [f32; LANES];
     type Ints = [i32; LANES];
     type Bytes = [u8; 4 * LANES];
+
+    const ROWS: usize = 1;
 
     #[inline(always)]
     fn splat(value: f32) -> [f32; LANES] {
@@ -267,7 +272,8 @@ impl Isa for Portable {
         Self::dot(sums, bytes, x)
     }
 
-    #[inline(always)]
+    /// Not inlined: a copy for each place that calls it takes minutes to compile.
+    #[inline(never)]
     fn dot(sums: [i32; LANES], bytes: [u8; 4 * LANES], x: [i8; 4]) -> [i32; LANES] {
         std::array::from_fn(|lane| {
             let products = (0..4).map(|i| i32::from(bytes[4 * lane + i]) * i32::from(x[i]));

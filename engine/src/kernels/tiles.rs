@@ -125,7 +125,9 @@ fn multiply_kernel<F: Format, I: Isa>(
     let mut row = 0;
     macro_rules! groups {
         ($($rows:literal)*) => {$(
-            while let Some(group) = out[row..].first_chunk_mut::<$rows>() {
+            while $rows <= I::ROWS
+                && let Some(group) = out[row..].first_chunk_mut::<$rows>()
+            {
                 // SAFETY: the sizes are right, as asserted.
                 unsafe { group_kernel::<F, I, $rows>(tile, steps, &x[row * steps..], group) };
                 row += $rows;

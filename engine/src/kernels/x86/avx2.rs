@@ -36,6 +36,8 @@ macro_rules! isa {
             type Ints = Two<__m256i>;
             type Bytes = Two<__m256i>;
 
+            const ROWS: usize = 4;
+
             #[inline(always)]
             fn splat(value: f32) -> Two<__m256> {
                 // SAFETY: see the header of `x86`.

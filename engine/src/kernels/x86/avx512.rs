@@ -22,6 +22,8 @@ impl Isa for Avx512Vnni {
     type Ints = __m512i;
     type Bytes = __m512i;
 
+    const ROWS: usize = 8;
+
     #[inline(always)]
     fn splat(value: f32) -> __m512 {
         // SAFETY: see the header of `x86`.
