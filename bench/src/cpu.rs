@@ -185,7 +185,7 @@ fn prefill(engine: &Engine, tokens: usize, round: usize) -> Result<f64, CpuBench
     let prompts = PREFILL_TOKENS / tokens;
     for prompt in 0..prompts {
         let before = Instant::now();
-        let mut stream = submit(engine, tokens, 1, 1000 * round + prompt, None)?;
+        let mut stream = submit(engine, tokens, 1, 100 * round + prompt, None)?;
         first_token(&mut stream)?;
         seconds += before.elapsed().as_secs_f64();
         finish(&mut stream)?;

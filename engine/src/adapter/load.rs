@@ -51,10 +51,12 @@ impl Adapter {
             return Err(AdapterError::NoTarget);
         }
         let head = if config.saves_head() { Some(binder.head(shape)?) } else { None };
-        binder.finish()?;
+        let packer = binder.finish()?;
         if head.is_none() && pairs(&layers).all(|pair| pair.weights.is_zero()) {
             return Err(AdapterError::NoEffect);
         }
+        let team = Team::new(1).map_err(AdapterError::Memory)?;
+        packer.pack(&team).map_err(AdapterError::Memory)?;
         Ok(Self::summed(generation, layers, head))
     }
 
@@ -100,10 +102,11 @@ struct Expected {
     rank_axis: Option<usize>,
 }
 
-/// The file, and the names in it that have no place yet.
+/// The file, the names in it that have no place yet, and what is to be packed.
 struct Binder<'a> {
     file: &'a WeightFile,
     unbound: BTreeSet<&'a str>,
+    packer: Packer,
 }
 
 impl<'a> Binder<'a> {
@@ -114,7 +117,7 @@ impl<'a> Binder<'a> {
         if bytes > bytes_max {
             return Err(AdapterError::ByteLimit { bytes, limit: bytes_max });
         }
-        Ok(Self { file, unbound })
+        Ok(Self { file, unbound, packer: Packer::default() })
     }
 
     fn layer(
@@ -145,7 +148,8 @@ impl<'a> Binder<'a> {
         let b = Expected { shape: [d_out, rank], rank_axis: Some(1) };
         let a = self.matrix(&format!("{PREFIX}{module}.lora_A.weight"), &a)?;
         let b = self.matrix(&format!("{PREFIX}{module}.lora_B.weight"), &b)?;
-        Ok(LoraPair { weights: LowRank::new(&a, &b), scale: config.scale(module) })
+        let weights = LowRank::new(a, b, &mut self.packer);
+        Ok(LoraPair { weights, scale: config.scale(module) })
     }
 
     fn head(&mut self, shape: &BackboneShape) -> Result<Box<dyn Linear>, AdapterError> {
@@ -154,11 +158,7 @@ impl<'a> Binder<'a> {
         self.matrix(name, &expected)?; // is there, fits, is finite
         let tensor = self.file.tensor(name).expect("it was just read");
         let head = Matrix { tensor, d_in: shape.hidden, d_out: shape.vocab, order: None };
-        let mut packer = Packer::default();
-        let packed = head.pack(&mut packer).expect("shape and type are checked above");
-        let team = Team::new(1).map_err(AdapterError::Memory)?;
-        packer.pack(&team).map_err(AdapterError::Memory)?;
-        Ok(packed)
+        Ok(head.pack(&mut self.packer).expect("shape and type are checked above"))
     }
 
     /// Takes the tensor called `name` and copies it; the copy is what is checked.
@@ -179,9 +179,11 @@ impl<'a> Binder<'a> {
         Ok(matrix)
     }
 
-    /// Refuses what has found no place.
-    fn finish(self) -> Result<(), AdapterError> {
-        let Some(name) = self.unbound.first().map(|&name| name.to_owned()) else { return Ok(()) };
+    /// Refuses what has found no place; gives what is to be packed.
+    fn finish(self) -> Result<Packer, AdapterError> {
+        let Some(name) = self.unbound.first().map(|&name| name.to_owned()) else {
+            return Ok(self.packer);
+        };
         match unsupported_kind(&name) {
             Some(what) => Err(AdapterError::UnsupportedTensor { name, what }),
             None => Err(AdapterError::UnexpectedTensor { name }),

@@ -25,7 +25,6 @@ pub use load::AdapterLimits;
 pub use residency::{Residency, ResidencyStats};
 
 /// The low-rank pair of one projection: `y += scale * (x * A^T) * B^T`.
-#[derive(Debug)]
 pub(crate) struct LoraPair {
     pub(crate) weights: LowRank,
     /// Alpha over rank, or alpha over its square root for rsLoRA; dimensionless.

@@ -274,12 +274,7 @@ impl<'a> Step<'a> {
             for (adapter, scale) in *adapters {
                 if let Some(pair) = &adapter.layers[index][projection as usize] {
                     let scale = pair.scale * scale;
-                    deltas.push(Delta {
-                        rows: rows.clone(),
-                        pair: &pair.weights,
-                        scale,
-                        low: Vec::new(),
-                    });
+                    deltas.push(Delta::new(rows.clone(), &pair.weights, scale));
                 }
             }
         }

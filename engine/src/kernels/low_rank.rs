@@ -8,53 +8,60 @@
 use std::ops::Range;
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::dense::DenseMatrix;
 use super::level::{Level, dispatch};
+use super::packed::{Packed, Packer};
 use super::simd::{Isa, LANES};
 
 /// The two matrices of one projection.
-#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LowRank {
     rank: usize,
     d_in: usize,
     d_out: usize,
-    /// Of each of `rank` rows the input's elements, the last sixteen padded with zeros.
-    a: Vec<[u16; LANES]>,
-    /// Of each tile of sixteen outputs `rank` columns.
-    b: Vec<[u16; LANES]>,
+    /// `A`, then `B`. Of each of `rank` rows of `A` the elements, padded to whole vectors; of each
+    /// tile of sixteen outputs `rank` columns of `B`.
+    packed: Packed,
     /// What undoes both powers of two.
     factor: f32,
+    zero: bool,
 }
 
+/// How far ahead `A` is asked for, and `B` after it.
+const AHEAD: usize = 4096;
+
+/// Bytes of a vector of half floats.
+const VECTOR: usize = 2 * LANES;
+
 impl LowRank {
-    /// Packs `a`, `(rank, d_in)`, and `b`, `(d_out, rank)`; all elements are finite.
+    /// Packs `a`, `(rank, d_in)`, and `b`, `(d_out, rank)`; all elements are finite. Works once
+    /// `packer` has packed.
     ///
     /// # Panics
     /// If the two ranks differ.
-    pub(crate) fn new(a: &DenseMatrix, b: &DenseMatrix) -> Self {
+    pub(crate) fn new(a: DenseMatrix, b: DenseMatrix, packer: &mut Packer) -> Self {
         assert_eq!(a.rows, b.cols, "both sides have the rank");
+        let (rank, d_in, d_out) = (a.rows, a.cols, b.rows);
         let (a_power, b_power) = (power(&a.values), power(&b.values));
-        let mut packed_a = Vec::with_capacity(a.rows * a.cols.div_ceil(LANES));
-        for values in a.values.chunks_exact(a.cols).flat_map(|row| row.chunks(LANES)) {
-            packed_a.push(halves(values, a_power));
-        }
-        let mut packed_b = Vec::with_capacity(b.rows.div_ceil(LANES) * b.cols);
-        for rows in b.values.chunks(LANES * b.cols) {
-            for column in 0..b.cols {
-                let values: Vec<f32> = rows[column..].iter().step_by(b.cols).copied().collect();
-                packed_b.push(halves(&values, b_power));
+        let zero = |matrix: &DenseMatrix| matrix.values.iter().all(|value| *value == 0.0);
+        let zero = zero(&a) || zero(&b);
+        let a_bytes = rank * d_in.div_ceil(LANES) * VECTOR;
+        let bytes = a_bytes + d_out.div_ceil(LANES) * rank * VECTOR;
+        let start = packer.position();
+        packer.add(bytes, move |part| {
+            let (a_part, b_part) = part.split_at_mut(a_bytes);
+            let rows = a.values.chunks_exact(a.cols).flat_map(|row| row.chunks(LANES));
+            for (values, to) in rows.zip(a_part.as_chunks_mut().0) {
+                *to = halves(values.iter(), a_power);
             }
-        }
-        Self {
-            rank: a.rows,
-            d_in: a.cols,
-            d_out: b.rows,
-            a: packed_a,
-            b: packed_b,
-            factor: 1.0 / a_power / b_power,
-        }
+            let tiles = b.values.chunks(LANES * b.cols);
+            let columns = tiles.flat_map(|tile| (0..b.cols).map(|column| &tile[column..]));
+            for (values, to) in columns.zip(b_part.as_chunks_mut().0) {
+                *to = halves(values.iter().step_by(b.cols), b_power);
+            }
+        });
+        let packed = packer.packed(start..start + bytes);
+        Self { rank, d_in, d_out, packed, factor: 1.0 / a_power / b_power, zero }
     }
 
     /// Rows of `A`, columns of `B`.
@@ -68,16 +75,19 @@ impl LowRank {
     }
 
     /// Whether it adds nothing.
-    pub(crate) fn is_zero(&self) -> bool {
-        let without_sign = |half: &u16| half << 1;
-        let zero =
-            |halves: &[[u16; LANES]]| halves.as_flattened().iter().all(|h| without_sign(h) == 0);
-        zero(&self.a) || zero(&self.b)
+    pub(crate) const fn is_zero(&self) -> bool {
+        self.zero
     }
 
     /// Memory that it takes.
     pub(crate) fn bytes(&self) -> u64 {
-        (size_of_val(&self.a[..]) + size_of_val(&self.b[..]) + size_of::<Self>()) as u64
+        (self.packed.len() + size_of::<Self>()) as u64
+    }
+
+    /// Vectors of `A` and of `B`.
+    fn vectors(&self) -> (&[[u8; VECTOR]], &[[u8; VECTOR]]) {
+        let all = self.packed.bytes().as_chunks().0;
+        all.split_at(self.rank * self.d_in.div_ceil(LANES))
     }
 
     /// `low[row, j] = x[row] · A[j]` for `j` in `ranks`; `low` is `(rows, ranks)`.
@@ -97,15 +107,13 @@ fn power(values: &[f32]) -> f32 {
     if largest == 0.0 { 1.0 } else { (14.0 - largest.log2().floor()).clamp(-60.0, 60.0).exp2() }
 }
 
-/// Up to sixteen half floats.
-fn halves(values: &[f32], power: f32) -> [u16; LANES] {
-    let mut scaled = [0.0; LANES];
-    for (scaled, value) in scaled.iter_mut().zip(values) {
-        *scaled = value * power;
+/// Up to sixteen half floats, little-endian.
+fn halves<'a>(values: impl Iterator<Item = &'a f32>, power: f32) -> [u8; VECTOR] {
+    let mut bytes = [0; VECTOR];
+    for (to, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+        *to = f16::from_f32(value * power).to_le_bytes();
     }
-    let mut halves = [f16::ZERO; LANES];
-    halves.convert_from_f32_slice(&scaled);
-    halves.map(f16::to_bits)
+    bytes
 }
 
 dispatch! {
@@ -115,21 +123,24 @@ dispatch! {
 #[inline(always)]
 fn lower_kernel<I: Isa>(pair: &LowRank, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) {
     let vectors = pair.d_in.div_ceil(LANES);
+    let (all, _) = pair.vectors();
     for (x, low) in x.chunks_exact(pair.d_in).zip(low.chunks_exact_mut(ranks.len())) {
         let (whole, rest) = x.as_chunks::<LANES>();
         let mut last = [0.0; LANES];
         last[..rest.len()].copy_from_slice(rest);
         for (low, j) in low.iter_mut().zip(ranks.clone()) {
-            let a = &pair.a[j * vectors..(j + 1) * vectors];
+            let a = &all[j * vectors..(j + 1) * vectors];
             // Four sums hide the latency of the fused multiply-add.
             let mut sums = [I::splat(0.0); 4];
             for (x, a) in whole.chunks(4).zip(a.chunks(4)) {
+                I::prefetch(a.as_flattened().as_ptr().wrapping_add(AHEAD));
+                I::prefetch(a.as_flattened().as_ptr().wrapping_add(AHEAD + 64));
                 for ((sum, x), a) in sums.iter_mut().zip(x).zip(a) {
-                    *sum = I::fma(I::load(x), I::widen_f16(a), *sum);
+                    *sum = I::fma(I::load(x), I::read_f16(a), *sum);
                 }
             }
             if !rest.is_empty() {
-                sums[0] = I::fma(I::load(&last), I::widen_f16(&a[vectors - 1]), sums[0]);
+                sums[0] = I::fma(I::load(&last), I::read_f16(&a[vectors - 1]), sums[0]);
             }
             *low = I::sum(I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3])));
         }
@@ -150,11 +161,16 @@ fn raise_kernel<I: Isa>(
     low: &[f32],
     out: &mut [f32; LANES],
 ) {
-    let columns = &pair.b[tile * pair.rank..(tile + 1) * pair.rank];
+    let (_, all) = pair.vectors();
+    let columns = &all[tile * pair.rank..(tile + 1) * pair.rank];
+    // This adapter's next tiles come after these of the others: the processor cannot guess.
+    for line in columns.as_flattened().chunks(64) {
+        I::prefetch(line.as_ptr().wrapping_add(2 * pair.rank * VECTOR));
+    }
     let mut sums = [I::splat(0.0); 4];
     for (columns, low) in columns.chunks(4).zip(low.chunks(4)) {
         for ((sum, column), low) in sums.iter_mut().zip(columns).zip(low) {
-            *sum = I::fma(I::splat(*low), I::widen_f16(column), *sum);
+            *sum = I::fma(I::splat(*low), I::read_f16(column), *sum);
         }
     }
     let sum = I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3]));

@@ -22,6 +22,15 @@ impl<'a, T> Parts<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
+    /// All elements.
+    ///
+    /// # Safety
+    /// While the returned slice lives, no part is used.
+    pub(crate) unsafe fn all(&self) -> &[T] {
+        // SAFETY: the slice that is borrowed for `'a`, and the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+
     /// The elements of `range`.
     ///
     /// # Safety

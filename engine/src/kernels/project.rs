@@ -1,6 +1,7 @@
 //! Linear maps of a whole step: the base's tiles, biases and adapters' deltas, on all threads.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -8,6 +9,7 @@ use super::linear::{Linear, Rows};
 use super::parts::Parts;
 use super::rows::Activation;
 use super::simd::LANES;
+use super::team::pause;
 use super::{Level, LowRank, Team, rows};
 
 /// One linear map with what hangs on it.
@@ -25,8 +27,14 @@ pub(crate) struct Delta<'a> {
     pub(crate) rows: Range<usize>,
     pub(crate) pair: &'a LowRank,
     pub(crate) scale: f32,
-    /// The rows' low-rank input, `(rows, rank)`.
-    pub(crate) low: Vec<f32>,
+    /// Where the rows' low-rank inputs, `(rows, rank)`, begin among those of all deltas.
+    low: usize,
+}
+
+impl<'a> Delta<'a> {
+    pub(crate) const fn new(rows: Range<usize>, pair: &'a LowRank, scale: f32) -> Self {
+        Self { rows, pair, scale, low: 0 }
+    }
 }
 
 /// What happens to the outputs.
@@ -48,9 +56,10 @@ impl Map<'_> {
         self.base.d_out().div_ceil(LANES)
     }
 
-    /// Sixteen outputs of some rows.
-    fn outputs(&self, tile: usize, rows: &Range<usize>, x: Rows<'_>, out: &mut [[f32; LANES]]) {
-        self.base.multiply(tile, x.slice(rows), out);
+    /// A group's outputs of tile `tile` of this map.
+    fn outputs(&self, tile: usize, group: &Group<'_>, out: &mut [[f32; LANES]]) {
+        let Group { rows, x, lows, .. } = group;
+        self.base.multiply(tile, *x, out);
         if let Some(bias) = self.bias {
             let bias = &bias[tile * LANES..];
             for out in &mut *out {
@@ -60,7 +69,7 @@ impl Map<'_> {
         for delta in &self.deltas {
             let rank = delta.pair.rank();
             for row in rows.start.max(delta.rows.start)..rows.end.min(delta.rows.end) {
-                let low = &delta.low[(row - delta.rows.start) * rank..][..rank];
+                let low = &lows[delta.low + (row - delta.rows.start) * rank..][..rank];
                 let out = &mut out[row - rows.start];
                 if let Some(norms) = &self.norms {
                     let mut added = [0.0; LANES];
@@ -93,15 +102,15 @@ pub(crate) fn project(
     outs: &mut [&mut [f32]],
     finish: Finish,
 ) {
-    lower(team, maps, x);
+    let lowering = Lowering::new(team, maps);
     let outs: Vec<_> = outs.iter_mut().map(|out| Parts::new(out)).collect();
-    let tiles: usize = maps.iter().map(Map::tiles).sum();
-    for_tiles(team, tiles, tile_bytes(maps), x.count(), |tile, rows, sums| {
-        let (index, tile) = find(maps, tile);
+    let tiles = (maps.iter().map(Map::tiles).sum(), tile_bytes(maps));
+    for_tiles(team, lowering, tiles, x, |group, sums| {
+        let (index, tile) = find(maps, group.tile);
         let (map, width) = (&maps[index], maps[index].base.d_out());
-        map.outputs(tile, rows, x, sums);
+        map.outputs(tile, group, sums);
         let columns = tile * LANES..width.min((tile + 1) * LANES);
-        for (row, sums) in rows.clone().zip(&*sums) {
+        for (row, sums) in group.rows.clone().zip(&*sums) {
             // SAFETY: only this task has these rows of this tile, and tiles do not overlap.
             let out =
                 unsafe { outs[index].part(row * width + columns.start..row * width + columns.end) };
@@ -121,17 +130,19 @@ pub(crate) fn project_gated(
     activation: Activation,
     out: &mut [f32],
 ) {
-    lower(team, maps, x);
+    let lowering = Lowering::new(team, maps);
     let level = Level::best();
     let [gate, up] = &*maps;
     let (width, out) = (gate.base.d_out(), Parts::new(out));
-    for_tiles(team, gate.tiles(), 2 * tile_bytes(maps), x.count(), |tile, rows, sums| {
+    let tiles = (gate.tiles(), 2 * tile_bytes(maps));
+    for_tiles(team, lowering, tiles, x, |group, sums| {
+        let tile = group.tile;
         let mut ups = [[0.0; LANES]; ROWS];
-        gate.outputs(tile, rows, x, sums);
-        up.outputs(tile, rows, x, &mut ups[..sums.len()]);
+        gate.outputs(tile, group, sums);
+        up.outputs(tile, group, &mut ups[..sums.len()]);
         rows::activate(level, activation, sums.as_flattened_mut(), ups.as_flattened());
         let columns = tile * LANES..width.min((tile + 1) * LANES);
-        for (row, sums) in rows.clone().zip(&*sums) {
+        for (row, sums) in group.rows.clone().zip(&*sums) {
             // SAFETY: only this task has these rows of this tile, and tiles do not overlap.
             let out = unsafe { out.part(row * width + columns.start..row * width + columns.end) };
             out.copy_from_slice(&sums[..out.len()]);
@@ -155,53 +166,105 @@ fn tile_bytes(maps: &[Map<'_>]) -> usize {
     maps.iter().map(bytes).max().unwrap_or(0).max(1)
 }
 
-/// Runs `work(tile, rows, room for the rows' outputs)` for all tiles and groups of rows.
+/// The sixteen outputs of a tile for a group of rows, and what they are computed from.
+struct Group<'a> {
+    tile: usize,
+    rows: Range<usize>,
+    x: Rows<'a>,
+    lows: &'a [f32],
+}
+
+/// Computes the deltas' low-rank inputs, then runs `work(group, room for its outputs)` for all tiles
+/// and groups of rows: one piece of work for the team, so that nobody waits twice.
 fn for_tiles(
     team: &Team,
-    tiles: usize,
-    tile_bytes: usize,
-    rows: usize,
-    work: impl Fn(usize, &Range<usize>, &mut [[f32; LANES]]) + Sync,
+    mut lowering: Lowering<'_>,
+    (tiles, tile_bytes): (usize, usize),
+    x: Rows<'_>,
+    work: impl Fn(&Group<'_>, &mut [[f32; LANES]]) + Sync,
 ) {
     let of_cache = tiles.div_ceil((WEIGHTS_BYTES / tile_bytes).max(1));
     let tasks = tiles.min(of_cache.max(4 * team.threads()));
-    team.run(tasks, |task| {
-        let tiles = task * tiles / tasks..(task + 1) * tiles / tasks;
+    let lowerings = &lowering.tasks;
+    let (values, done) = (Parts::new(&mut lowering.values), AtomicUsize::new(0));
+    team.run(lowerings.len() + tasks, |task| {
+        let Some(task) = task.checked_sub(lowerings.len()) else {
+            let _done = Done(&done);
+            return lowerings[task].run(x, &values);
+        };
+        // Tasks begin in order, so all of those are done or being done by others.
+        let mut turns = 0;
+        while done.load(Ordering::Acquire) < lowerings.len() {
+            pause(&mut turns);
+        }
+        // SAFETY: nobody writes any more.
+        let lows = unsafe { values.all() };
         let mut sums = [[0.0; LANES]; ROWS];
-        for start in (0..rows).step_by(ROWS) {
-            let group = start..rows.min(start + ROWS);
-            for tile in tiles.clone() {
-                work(tile, &group, &mut sums[..group.len()]);
+        for start in (0..x.count()).step_by(ROWS) {
+            let rows = start..x.count().min(start + ROWS);
+            for tile in task * tiles / tasks..(task + 1) * tiles / tasks {
+                let group = Group { tile, rows: rows.clone(), x: x.slice(&rows), lows };
+                work(&group, &mut sums[..rows.len()]);
             }
         }
     });
 }
 
-/// Computes the low-rank inputs of all deltas.
-fn lower(team: &Team, maps: &mut [Map<'_>], x: Rows<'_>) {
-    /// Ranks of one task.
-    const RANKS: usize = 8;
-    let deltas = maps.iter_mut().flat_map(|map| &mut map.deltas);
-    let mut tasks = Vec::new();
-    for delta in deltas {
-        let (rank, rows) = (delta.pair.rank(), delta.rows.len());
-        delta.low.resize(rank * rows, 0.0);
-        let low = delta.low.as_mut_slice();
-        // One row's ranks lie together, so a task is some ranks of one row, or all of many rows.
-        let (per_task, rows_per_task) = if rows == 1 { (RANKS, 1) } else { (rank, 4) };
-        for (index, low) in low.chunks_mut(per_task * rows_per_task).enumerate() {
-            let first_row = if rows == 1 { 0 } else { index * rows_per_task };
-            let first_rank = if rows == 1 { index * RANKS } else { 0 };
-            let count = if rows == 1 { low.len() } else { rank };
-            let first_row = delta.rows.start + first_row;
-            let rows = first_row..first_row + low.len() / count;
-            let task = (delta.pair, rows, first_rank..first_rank + count, low);
-            tasks.push(Mutex::new(Some(task)));
+/// The low-rank inputs of a projection's deltas: tasks that come before its tiles.
+struct Lowering<'a> {
+    tasks: Vec<LowTask<'a>>,
+    values: Vec<f32>,
+}
+
+/// Some ranks of some rows; `at` is where their values lie.
+struct LowTask<'a> {
+    pair: &'a LowRank,
+    rows: Range<usize>,
+    ranks: Range<usize>,
+    at: usize,
+}
+
+impl<'a> Lowering<'a> {
+    /// Gives each delta a place among the values and cuts the work into tasks.
+    fn new(team: &Team, maps: &mut [Map<'a>]) -> Self {
+        /// Ranks of a task where there are few tasks.
+        const RANKS: usize = 8;
+        /// Rows of a task; one with several has all of their ranks, which lie together.
+        const ROWS: usize = 4;
+        let few = maps.iter().map(|map| map.deltas.len()).sum::<usize>() < 2 * team.threads();
+        let (mut tasks, mut at) = (Vec::new(), 0);
+        for delta in maps.iter_mut().flat_map(|map| &mut map.deltas) {
+            delta.low = at;
+            let (pair, rank) = (delta.pair, delta.pair.rank());
+            for start in delta.rows.clone().step_by(ROWS) {
+                let rows = start..delta.rows.end.min(start + ROWS);
+                let step = if few && delta.rows.len() == 1 { RANKS } else { rank };
+                for first in (0..rank).step_by(step) {
+                    let ranks = first..rank.min(first + step);
+                    let at = at + (start - delta.rows.start) * rank + first;
+                    tasks.push(LowTask { pair, rows: rows.clone(), ranks, at });
+                }
+            }
+            at += rank * delta.rows.len();
         }
+        Self { tasks, values: vec![0.0; at] }
     }
-    team.run(tasks.len(), |task| {
-        let task = tasks[task].lock().take().expect("each task runs once");
-        let (pair, rows, ranks, low) = task;
-        pair.lower(x.slice(&rows).values, &ranks, low);
-    });
+}
+
+impl LowTask<'_> {
+    fn run(&self, x: Rows<'_>, values: &Parts<'_, f32>) {
+        let Self { pair, rows, ranks, at } = self;
+        // SAFETY: tasks have different places, and nobody reads before all are done.
+        let low = unsafe { values.part(*at..at + rows.len() * ranks.len()) };
+        pair.lower(x.slice(rows).values, ranks, low);
+    }
+}
+
+/// Counts a task as done, even if it panicked: whoever waits must not wait for ever.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
 }

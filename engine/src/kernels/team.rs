@@ -223,7 +223,7 @@ impl Shared {
 }
 
 /// Passes a moment: at first at once, later giving way to other threads.
-fn pause(turns: &mut u32) {
+pub(super) fn pause(turns: &mut u32) {
     *turns = turns.wrapping_add(1);
     if turns.is_multiple_of(32) {
         std::thread::yield_now();

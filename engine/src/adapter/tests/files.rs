@@ -67,7 +67,12 @@ fn half_precision_is_widened_before_it_is_packed() {
     tensors.recode(Q0_B, Dtype::F32, 1.0_f32.to_le_bytes());
     let floats = load(&config(&[]), tensors.to_file()).unwrap();
     let of = |adapter: &Adapter| {
-        adapter.layers[0][Projection::Q as usize].as_ref().unwrap().weights.clone()
+        let pair = adapter.layers[0][Projection::Q as usize].as_ref().unwrap();
+        let mut low = [0.0; 4];
+        pair.weights.lower(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &(0..4), &mut low);
+        let mut out = [0.0; 16];
+        pair.weights.raise(0, 1.0, &low, &mut out);
+        out
     };
     assert_eq!(of(&halves), of(&floats));
 }

@@ -38,7 +38,12 @@ proptest! {
         let (base, weights) = packed(1, d_out, d_in);
         let (x, bias) = (floats(2, rows * d_in), floats(3, d_out));
         let pairs: Vec<_> = ranks.iter().map(|&rank| (dense(4, rank, d_in), dense(5, d_out, rank))).collect();
-        let low_rank: Vec<_> = pairs.iter().map(|(a, b)| LowRank::new(a, b)).collect();
+        let mut packer = Packer::default();
+        let low_rank: Vec<_> = pairs
+            .iter()
+            .map(|(a, b)| LowRank::new(a.clone(), b.clone(), &mut packer))
+            .collect();
+        packer.pack(&Team::new(1).unwrap()).unwrap();
         // The first adapter is used by the first half of the rows, the second by all, and so on.
         let reach = |index: usize| 0..(rows * (index + 1)).div_ceil(2).min(rows);
         let run = |threads: usize, only: Option<usize>| {
@@ -48,7 +53,7 @@ proptest! {
                 let start = reach(index).start.max(kept.start);
                 let end = reach(index).end.min(kept.end);
                 let rows = start.saturating_sub(shift)..end.saturating_sub(shift);
-                (start < end).then(|| Delta { rows, pair, scale: 0.5, low: Vec::new() })
+                (start < end).then(|| Delta::new(rows, pair, 0.5))
             });
             let map = Map { base: &*base, bias: Some(&bias), deltas: deltas.collect(), norms: None };
             let x = &x[kept.start * d_in..kept.end * d_in];
@@ -89,7 +94,9 @@ proptest! {
             matrix
         };
         let (a, b) = (scaled(dense(1, 3, 40)), scaled(dense(2, 20, 3)));
-        let pair = LowRank::new(&a, &b);
+        let mut packer = Packer::default();
+        let pair = LowRank::new(a.clone(), b.clone(), &mut packer);
+        packer.pack(&Team::new(1).unwrap()).unwrap();
         let x = floats(3, 40);
         let mut low = vec![0.0; 3];
         pair.lower(&x, &(0..3), &mut low);
