@@ -1,4 +1,4 @@
-//! The default firmware against llama.cpp's recorded output, token by token.
+//! Real firmwares against llama.cpp's recorded output, token by token.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::real;
+use common::{real, real_of};
 use engine::firmware::FirmwareDir;
 use engine::{Engine, EngineConfig, EventStream, LoadedFirmware};
 use protocol::{Event, GenerateWork, Prompt, Sampling, Work};
@@ -16,10 +16,11 @@ use serde_json::Value;
 /// llama.cpp's rounding stay below this many nats.
 const NEAR_TIE: f64 = 0.3;
 
-/// The only firmware folder below `data`.
-fn firmware(data: &Path) -> PathBuf {
-    let name = data.join("firmwares/smollm2-135m-instruct");
-    let versions = std::fs::read_dir(name).expect("it was fetched");
+const DEFAULT: &str = "smollm2-135m-instruct";
+
+/// The only version of a firmware below `data`.
+fn firmware(data: &Path, name: &str) -> PathBuf {
+    let versions = std::fs::read_dir(data.join("firmwares").join(name)).expect("it was fetched");
     let mut folders = versions.map(|entry| entry.expect("readable").path());
     folders.find(|path| path.join("firmware.toml").exists()).expect("a version")
 }
@@ -29,7 +30,7 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 fn engine(data: &Path) -> Engine {
-    let directory = FirmwareDir::open(&firmware(data)).expect("a firmware");
+    let directory = FirmwareDir::open(&firmware(data, DEFAULT)).expect("a firmware");
     let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
     Engine::start(loaded, EngineConfig::default()).expect("it starts")
 }
@@ -64,17 +65,37 @@ fn generate(engine: &Engine, prompt: Prompt, max_tokens: u32) -> Vec<u32> {
 
 #[test]
 fn the_default_firmware_says_what_llama_cpp_says() {
-    let data = real();
-    let directory = FirmwareDir::open(&firmware(data.path())).expect("a firmware");
+    let recorded = include_str!("../../engine/tests/golden/smollm2_llama_cpp.json");
+    says_what_llama_cpp_says(DEFAULT, recorded);
+}
+
+#[test]
+fn gemma_3_says_what_llama_cpp_says() {
+    let recorded = include_str!("../../engine/tests/golden/gemma3_llama_cpp.json");
+    says_what_llama_cpp_says("gemma-3-270m", recorded);
+}
+
+#[test]
+fn qwen_2_5_says_what_llama_cpp_says() {
+    let recorded = include_str!("../../engine/tests/golden/qwen25_llama_cpp.json");
+    says_what_llama_cpp_says("qwen2.5-coder-0.5b", recorded);
+}
+
+fn says_what_llama_cpp_says(name: &str, recorded: &str) {
+    let data = real_of(name);
+    let directory = FirmwareDir::open(&firmware(data.path(), name)).expect("a firmware");
     let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
     let engine = Engine::start(Arc::clone(&loaded), EngineConfig::default()).expect("it starts");
-    let recorded = include_str!("../../engine/tests/golden/smollm2_llama_cpp.json");
     let recorded: Value = serde_json::from_str(recorded).expect("JSON");
     let (mut compared, mut ties) = (0, 0);
     for case in recorded["cases"].as_array().expect("cases") {
         let prompt = ids(&case["prompt_ids"]);
         let text = case["prompt"].as_str().expect("text");
-        assert_eq!(loaded.tokenizer().encode_with_specials(text), prompt, "the same tokens");
+        let tokenizer = loaded.tokenizer();
+        let bos = tokenizer.bos().filter(|_| case["kind"] == "raw" && tokenizer.adds_bos());
+        let tokens: Vec<u32> =
+            bos.into_iter().chain(tokenizer.encode_with_specials(text)).collect();
+        assert_eq!(tokens, prompt, "the same tokens");
         let theirs = ids(&case["tokens"]);
         for (index, expected) in theirs.iter().enumerate() {
             let so_far = [&prompt[..], &theirs[..index]].concat();

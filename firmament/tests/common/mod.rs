@@ -121,13 +121,19 @@ pub fn tiny() -> tempfile::TempDir {
     data
 }
 
-/// A data directory of its own that shares the fetched firmwares with all other tests.
+/// A data directory of its own that shares the fetched firmwares with all other tests; the default
+/// firmware is there.
 pub fn real() -> tempfile::TempDir {
+    real_of("smollm2-135m-instruct")
+}
+
+/// The same with another firmware that this build knows.
+pub fn real_of(name: &str) -> tempfile::TempDir {
     let cache = std::env::var_os("FIRMAMENT_TEST_DATA").map_or_else(
         || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("../firmware-cache"),
         PathBuf::from,
     );
-    done(&cache, &["firmware", "pull"]);
+    done(&cache, &["firmware", "pull", name]);
     let data = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink(cache.join("firmwares"), data.path().join("firmwares"))
         .expect("linked");
