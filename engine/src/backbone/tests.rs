@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use protocol::{Digest, GenerationId};
 use serde_json::Value;
 
@@ -219,4 +220,61 @@ fn a_row_is_the_same_to_the_bit_alone_and_in_any_batch() {
     model.run(0, 0, &prompt[..9], &one, Want::Nothing);
     let chunked = model.run(0, 9, &prompt[9..], &one, Want::LastLogits);
     assert_eq!(alone[1], chunked);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Random sequences with random adapters, read in random pieces side by side, on any number of
+    /// threads: each row is what it is alone.
+    #[test]
+    fn no_mix_of_rows_changes_a_row(
+        sequences in prop::collection::vec((1usize..40, 0usize..3, 1usize..12), 1..7),
+        threads in 1usize..4,
+    ) {
+        let backbone = backbone("llama");
+        let kinds: [Adapters; 3] = [
+            Vec::new(),
+            vec![(adapter("llama_all_r8", &backbone), 1.0)],
+            vec![(adapter("llama_qv_r4", &backbone), 0.5), (adapter("llama_all_r8", &backbone), 0.2)],
+        ];
+        let vocab = backbone.shape().vocab;
+        let tokens = |index: usize, length: usize| -> Vec<u32> {
+            (0..length).map(|i| ((7 * i + 31 * index + i * i) % vocab) as u32).collect()
+        };
+        let alone = |index: usize| {
+            let (length, kind, _) = sequences[index];
+            Model::new(&backbone).logits(&tokens(index, length), &kinds[kind])
+        };
+        let mut runner = CpuRunner::new(Arc::clone(&backbone), 16 << 20, threads).unwrap();
+        let pages: Vec<Vec<u32>> =
+            (0..sequences.len() as u32).map(|i| (3 * i..3 * i + 3).collect()).collect();
+        let all: Vec<Vec<u32>> =
+            sequences.iter().enumerate().map(|(i, (length, ..))| tokens(i, *length)).collect();
+        let mut read = vec![0; sequences.len()];
+        let mut last = vec![Vec::new(); sequences.len()];
+        while read.iter().zip(&all).any(|(read, all)| *read < all.len()) {
+            let open: Vec<usize> = (0..all.len()).filter(|&i| read[i] < all[i].len()).collect();
+            let begun = read.clone();
+            let piece = |i: usize| begun[i]..all[i].len().min(begun[i] + sequences[i].2);
+            let slices = open.iter().map(|&i| Slice {
+                tokens: &all[i][piece(i)],
+                position: begun[i],
+                pages: &pages[i],
+                adapters: &kinds[sequences[i].1],
+                want: Want::LastLogits,
+            });
+            let batch = Batch { slices: slices.collect(), effect: None };
+            for (&i, logits) in open.iter().zip(runner.step(&batch)) {
+                last[i] = logits;
+            }
+            for i in open {
+                read[i] = piece(i).end;
+            }
+        }
+        for (index, logits) in last.iter().enumerate() {
+            let bits = |logits: &[f32]| logits.iter().map(|l| l.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(logits), bits(&alone(index)), "sequence {}", index);
+        }
+    }
 }
