@@ -135,8 +135,7 @@ impl Links {
                 return Err(broke.ok().and_then(Result::err).unwrap_or(NodeError::Closed));
             }
         }
-        let _ = out.send(FromNode::Goodbye).await;
-        drop((work, out)); // the writer ends when nobody can say more
+        drop((work, out)); // the writer says goodbye when nobody can say more
         // Reading on until the gateway closes: to drop a socket with bytes unread makes the system
         // reset the connection, and the gateway would lose the last events.
         let farewell = async { tokio::join!(written, reader.hear_out()) };
