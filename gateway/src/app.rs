@@ -10,6 +10,7 @@ use store::registry::AuditEvent;
 use store::{Blobs, LiveState, Registry};
 use telemetry::{Clock, Metrics, Scope};
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Limits};
 use crate::config::GatewayConfig;
@@ -67,6 +68,8 @@ pub struct Inner {
     pub limits: Arc<Limits>,
     /// Tasks that outlive a request.
     pub scope: Scope,
+    /// Cancelled when the drain time is over: what still runs then is told so.
+    pub drained: CancellationToken,
     /// A node has generated a token for this gateway.
     pub proved: AtomicBool,
 }
@@ -104,6 +107,7 @@ impl App {
             nodes,
             limits,
             scope,
+            drained: CancellationToken::new(),
             proved: AtomicBool::new(false),
         }))
     }

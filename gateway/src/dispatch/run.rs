@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{ErrorCode, Event, NodeKind, Placement, Work, WorkError};
 use scheduler::core::{PlaceError, PlaceRequest};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
 use super::{Events, ExecuteContext, Lease};
@@ -103,8 +104,14 @@ async fn begin(
     let sent = app.nodes.execute(&placement.node, task.work.clone(), context);
     let events = timeout_at(deadline, sent).await.map_err(|_| too_late())??;
     let meter = Meter::new(app, task, &placement);
-    let mut running =
-        Running { events, deadline, meter, permit: task.permit.clone(), lease: Some(lease) };
+    let mut running = Running {
+        events,
+        deadline,
+        drained: app.drained.clone(),
+        meter,
+        permit: task.permit.clone(),
+        lease: Some(lease),
+    };
     let first = running.next().await?;
     app.metrics.placed(&placement);
     let over = matches!(first, Event::Done(_) | Event::Proved(_));
@@ -121,6 +128,7 @@ async fn begin(
 struct Running {
     events: Events,
     deadline: Instant,
+    drained: CancellationToken,
     meter: Meter,
     permit: Option<Arc<Permit>>,
     lease: Option<Lease>,
@@ -128,7 +136,14 @@ struct Running {
 
 impl Running {
     async fn next(&mut self) -> Result<Event, WorkError> {
-        let next = timeout_at(self.deadline, self.events.next()).await.map_err(|_| too_late())?;
+        let next = tokio::select! {
+            biased;
+            next = timeout_at(self.deadline, self.events.next()) => next.map_err(|_| too_late())?,
+            () = self.drained.cancelled() => {
+                let message = "the server is shutting down and the answer was not ready in time";
+                return Err(WorkError::new(ErrorCode::Draining, message));
+            }
+        };
         let event = next.unwrap_or_else(|| {
             Err(WorkError::new(ErrorCode::NodeLost, "the node was lost before it had finished"))
         })?;
