@@ -184,6 +184,18 @@ impl LinkWork {
         Self { shared: Arc::new(Shared { executor, session, out, streams, all }) }
     }
 
+    /// Keeps the disk free of adapters that were deleted, as long as the link lives.
+    pub(crate) fn follow_deletions(&self) {
+        let Shared { executor, session, all, .. } = &*self.shared;
+        let (works, session, over) = (Arc::clone(executor), session.clone(), all.clone());
+        executor.scope.spawn("adapter-sweep", async move {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = works.adapters.follow_deletions(&session) => {}
+            }
+        });
+    }
+
     /// Begins a stream; its answers, or why it cannot run, go to the link.
     pub(crate) async fn execute(&self, execute: Execute) {
         let Execute { stream, request_id, deadline_ms, traceparent, work } = execute;

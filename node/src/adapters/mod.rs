@@ -7,13 +7,14 @@ mod download;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use protocol::{
     AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, ErrorCode, GenerationId, WorkError,
 };
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use crate::metrics::NodeMetrics;
 use crate::runs::{AdapterFiles, Runs};
@@ -25,6 +26,8 @@ use download::keep;
 
 /// Adapters that load at once; more wait. Loading is CPU heavy and must not starve decoding.
 const LOADS_MAX: usize = 2;
+/// How often the disk is compared with what the gateway has.
+const SWEEP_EVERY: Duration = Duration::from_mins(5);
 /// Longest `adapter_config.json`.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
@@ -86,6 +89,24 @@ impl Adapters {
         let flight = self.flight(manifest.id());
         let _turn = flight.turn.lock().await;
         self.load(manifest, session, false).await
+    }
+
+    /// Removes from the disk what the gateway has no more, now and every few minutes. Never ends.
+    pub(crate) async fn follow_deletions(&self, session: &Session) {
+        let mut ticks = tokio::time::interval(SWEEP_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for digest in self.cache.digests() {
+                if session.has(digest).await {
+                    continue;
+                }
+                if let Err(error) = self.cache.forget(digest) {
+                    tracing::warn!(error.message = %error, "a deleted adapter's file stays: {error}");
+                }
+            }
+            self.metrics.adapter_cache(self.cache.bytes());
+        }
     }
 
     async fn load(

@@ -84,6 +84,9 @@ impl Links {
             "linked to the gateway in session {epoch}"
         );
         self.metrics.linked(true);
+        if let Some(tell) = self.config.on_link {
+            tell(&self.config, self.identity.node());
+        }
         self.serve(linked, scope).await
     }
 
@@ -126,6 +129,7 @@ impl Links {
         let Welcome { session_token, heartbeat_every_ms, .. } = welcome;
         let session = Session { gateway: self.gateway.clone(), token: session_token };
         let work = LinkWork::new(Arc::clone(&self.executor), session, out.clone());
+        work.follow_deletions();
         let mut reader = Reader { stream, assembler };
         let beat = Duration::from_millis(u64::from(heartbeat_every_ms.max(10)));
         let talk = self.talk(&mut reader, &out, &work, beat, scope);
