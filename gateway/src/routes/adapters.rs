@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use protocol::AdapterName;
 use protocol::api::{AdapterInfo, AliasInfo, Deleted, GenerationInfo, List};
 use protocol::openai::ErrorBody;
+use protocol::{AdapterName, TenantId};
 use serde_json::json;
+use store::StoreError;
 use store::registry::{Adapter, AdapterKey, Alias, Generation, PageRequest};
 
 use crate::access::Caller;
@@ -27,9 +28,10 @@ pub async fn list_adapters(
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<List<AdapterInfo>>, ApiError> {
     let page = app.registry.adapters(&caller.tenant, &page.into()).await?;
+    let aliases = own_aliases(&app, &caller.tenant).await?;
     let mut data = Vec::with_capacity(page.items.len());
     for adapter in &page.items {
-        data.push(describe(&app, &caller, adapter).await?);
+        data.push(describe(&app, &caller, adapter, &aliases).await?);
     }
     Ok(Json(List::page(data, page.next)))
 }
@@ -51,14 +53,10 @@ pub async fn get_adapter(
     let name = adapter_name(&name)?;
     let found = app.registry.adapter(&caller.tenant, &name).await?;
     let adapter = found.ok_or_else(|| no_adapter(name.as_str()))?;
-    let mut info = describe(&app, &caller, &adapter).await?;
+    let aliases = own_aliases(&app, &caller.tenant).await?;
+    let mut info = describe(&app, &caller, &adapter, &aliases).await?;
     let generations = app.registry.generations(&adapter.key, &PageRequest::longest()).await?;
     info.generations = generations.items.iter().map(generation_info).collect();
-    if adapter.key.tenant == caller.tenant {
-        let aliases = app.registry.aliases(&caller.tenant, &PageRequest::longest()).await?;
-        let own = aliases.items.iter().filter(|alias| alias.target.adapter == adapter.key);
-        info.aliases = own.map(alias_info).collect();
-    }
     Ok(Json(info))
 }
 
@@ -78,7 +76,10 @@ pub async fn delete_adapter(
 ) -> Result<Json<Deleted>, ApiError> {
     let name = adapter_name(&name)?;
     let key = AdapterKey { tenant: caller.tenant.clone(), name };
-    let unused = app.registry.delete_adapter(&key).await?;
+    let unused = app.registry.delete_adapter(&key).await.map_err(|error| match error {
+        StoreError::NotFound { .. } => no_adapter(key.name.as_str()),
+        error => error.into(),
+    })?;
     app.audit(&caller, "adapter.delete", format!("adapter/{}", key.name), json!({})).await;
     for digest in unused {
         // A blob that stays wastes space and nothing else: the adapter is gone either way.
@@ -89,18 +90,48 @@ pub async fn delete_adapter(
     Ok(Json(Deleted { id: key.name.to_string(), object: "adapter".to_owned(), deleted: true }))
 }
 
-async fn describe(app: &App, caller: &Caller, adapter: &Adapter) -> Result<AdapterInfo, ApiError> {
+async fn describe(
+    app: &App,
+    caller: &Caller,
+    adapter: &Adapter,
+    aliases: &[Alias],
+) -> Result<AdapterInfo, ApiError> {
     let found = app.registry.resolve(&caller.tenant, &adapter.key.name).await?;
+    let named = found.map(|(_, generation)| generation);
+    let serving = named.as_ref().map(|generation| generation.key.id.to_string());
+    let told = match named {
+        Some(generation) => Some(generation),
+        None => newest(app, &adapter.key).await?,
+    };
+    let aliases = aliases.iter().filter(|alias| alias.target.adapter == adapter.key);
     Ok(AdapterInfo {
         id: adapter.key.name.to_string(),
         object: "adapter".to_owned(),
         owned_by: adapter.key.tenant.to_string(),
         shared: adapter.shared,
         created: adapter.created_at.unix_timestamp(),
-        generation: found.map(|(_, generation)| generation.key.id.to_string()),
+        generation: serving,
+        state: told.as_ref().map(|generation| generation.state.as_str().to_owned()),
+        failure: told.and_then(|generation| generation.failure),
         generations: Vec::new(),
-        aliases: Vec::new(),
+        aliases: aliases.map(alias_info).collect(),
     })
+}
+
+async fn newest(app: &App, adapter: &AdapterKey) -> Result<Option<Generation>, ApiError> {
+    let first = PageRequest { after: None, limit: 1 };
+    Ok(app.registry.generations(adapter, &first).await?.items.pop())
+}
+
+/// Every alias of a tenant.
+pub(super) async fn own_aliases(app: &App, tenant: &TenantId) -> Result<Vec<Alias>, ApiError> {
+    let (mut all, mut page) = (Vec::new(), Some(PageRequest::longest()));
+    while let Some(request) = page {
+        let mut found = app.registry.aliases(tenant, &request).await?;
+        all.append(&mut found.items);
+        page = request.following(&found);
+    }
+    Ok(all)
 }
 
 /// A name from a path; what cannot be a name is one that does not exist.

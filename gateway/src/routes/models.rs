@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use protocol::TenantId;
 use protocol::openai::{ErrorBody, ModelCard, ModelList};
-use store::registry::{Adapter, GenerationState, PageRequest};
+use protocol::{AdapterName, TenantId};
+use store::registry::{AdapterKey, GenerationState, PageRequest};
 
+use super::adapters::own_aliases;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
@@ -13,7 +14,7 @@ use crate::http::ApiPath;
 use crate::models::{self, KnownFirmware};
 use crate::valid::ModelSpec;
 
-/// Lists what the caller may name in `model`: `default`, firmwares, adapters.
+/// Lists what the caller may name in `model`: `default`, firmwares, adapters, aliases.
 #[utoipa::path(
     get, path = "/v1/models", tag = "models",
     responses(
@@ -36,9 +37,16 @@ pub async fn list_models(
     while let Some(request) = page {
         let adapters = app.registry.adapters(&caller.tenant, &request).await?;
         for adapter in &adapters.items {
-            data.extend(adapter_card(&app, &caller.tenant, adapter, &firmwares).await?);
+            let key = &adapter.key;
+            data.extend(adapter_card(&app, &caller.tenant, &key.name, key, &firmwares).await?);
         }
         page = request.following(&adapters);
+    }
+    for alias in own_aliases(&app, &caller.tenant).await? {
+        let key = &alias.target.adapter;
+        if alias.name != key.name {
+            data.extend(adapter_card(&app, &caller.tenant, &alias.name, key, &firmwares).await?);
+        }
     }
     Ok(Json(ModelList { object: "list".to_owned(), data }))
 }
@@ -81,14 +89,15 @@ fn card(known: &KnownFirmware) -> ModelCard {
     }
 }
 
-/// The card of an adapter whose own name leads to a generation that answers.
+/// The card of a name that leads to a generation of `adapter` that answers.
 async fn adapter_card(
     app: &App,
     tenant: &TenantId,
-    adapter: &Adapter,
+    name: &AdapterName,
+    adapter: &AdapterKey,
     firmwares: &[KnownFirmware],
 ) -> Result<Option<ModelCard>, ApiError> {
-    let found = app.registry.resolve(tenant, &adapter.key.name).await?;
+    let found = app.registry.resolve(tenant, name).await?;
     let serving = found.filter(|(_, generation)| generation.state == GenerationState::Serving);
     Ok(serving.map(|(alias, generation)| {
         let base = firmwares.iter().find(|known| known.id == generation.firmware);
@@ -96,7 +105,7 @@ async fn adapter_card(
             id: alias.name.to_string(),
             object: "model".to_owned(),
             created: generation.created_at.unix_timestamp(),
-            owned_by: adapter.key.tenant.to_string(),
+            owned_by: adapter.tenant.to_string(),
             root: Some(generation.key.id.to_string()),
             parent: base.map(|known| known.name.clone()),
             max_model_len: base.and_then(|known| known.context_length),

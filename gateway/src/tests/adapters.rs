@@ -222,6 +222,10 @@ async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
     assert_eq!(put(&second, Value::Null).await.error().0, 409);
     assert_eq!(put(&second, json!(first)).await.json()["revision"], 2);
     assert_eq!(chat(&rig, json!({"model": "live"})).await.status, 200);
+    let models = rig.get("/v1/models").await.json();
+    let cards = models["data"].as_array().expect("a list");
+    let live = cards.iter().find(|card| card["id"] == "live").expect("aliases are listed");
+    assert_eq!(live["root"], json!(second));
     assert_eq!(last_adapters(&rig), vec![(second.clone(), 1.0)]);
     let gone = format!("{path}?expected={first}");
     assert_eq!(rig.call(Method::DELETE, &gone, None).await.error().0, 409);
