@@ -14,7 +14,7 @@ fn empty() -> tempfile::TempDir {
 fn help_names_every_command_and_exit_code() {
     let data = empty();
     let help = String::from_utf8(run(data.path(), &["--help"]).stdout).expect("text");
-    for command in ["up", "gateway", "scheduler", "worker", "device-agent", "migrate", "chat"] {
+    for command in ["up", "gateway", "worker", "device-agent", "migrate", "chat"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
     for command in ["firmware", "adapter", "key", "node", "doctor", "health"] {
@@ -115,6 +115,13 @@ fn the_doctor_fails_if_the_port_is_taken_and_says_what_to_do() {
     let address = taken.local_addr().expect("bound").to_string();
     let errors = refused(data.path(), &["doctor", "--listen", &address], 1);
     assert!(errors.contains("port"), "{errors}");
+}
+
+#[test]
+fn durations_that_cannot_be_read_are_refused_in_words() {
+    let data = empty();
+    let errors = refused(data.path(), &["key", "create", "--expires", "yesterday"], 2);
+    assert!(errors.contains("write a time such as 30d"), "{errors}");
 }
 
 #[test]
