@@ -3,6 +3,7 @@
 
 use protocol::{ChatMessage, ChatRole, Tool, ToolChoice};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::stop::overlap;
@@ -64,14 +65,16 @@ impl ToolParser {
     /// was cut off is told as far as it came, as OpenAI does. Its tag is no text for the reader.
     pub(crate) fn finish(&mut self) -> Vec<ToolPiece> {
         let mut pieces = Vec::new();
-        let text = std::mem::take(&mut self.held);
+        let mut text = std::mem::take(&mut self.held);
+        if self.inside {
+            text.truncate(text.len() - overlap(&text, CLOSE));
+        }
         let whole = serde_json::from_str::<Call>(text.trim()).is_ok();
         match cut_call(&text).filter(|_| self.inside && !whole) {
-            Some(cut) => pieces.extend(cut.map(|(name, arguments)| ToolPiece::Call {
-                call: self.calls,
-                name,
-                arguments,
-            })),
+            Some(CutCall::Named { name, arguments }) => {
+                pieces.push(ToolPiece::Call { call: self.calls, name, arguments });
+            }
+            Some(CutCall::Nameless) => {}
             None => self.add(&mut pieces, text),
         }
         self.inside = false;
@@ -98,24 +101,35 @@ impl ToolParser {
     }
 }
 
-/// A call that the answer's end cut off: its name, once that is whole, and its arguments so far. The
-/// outer `None` is text that no call begins with.
-fn cut_call(text: &str) -> Option<Option<(String, String)>> {
+/// A call that the answer's end cut off.
+enum CutCall {
+    Nameless,
+    Named { name: String, arguments: String },
+}
+
+/// How far a call came; none if no call begins like this.
+fn cut_call(text: &str) -> Option<CutCall> {
     let text = text.trim();
-    let Some(rest) = text.strip_prefix('{') else { return text.is_empty().then_some(None) };
+    let Some(rest) = text.strip_prefix('{') else {
+        return text.is_empty().then_some(CutCall::Nameless);
+    };
     match after_key(rest, "name") {
-        None => "\"name\"".starts_with(rest.trim_start()).then_some(None),
-        Some(value) => Some(named(value)),
+        None => "\"name\"".starts_with(rest.trim_start()).then_some(CutCall::Nameless),
+        Some(value) => Some(named(value).unwrap_or(CutCall::Nameless)),
     }
 }
 
 /// The name at the start of `text` and the arguments after it, if the name is whole.
-fn named(text: &str) -> Option<(String, String)> {
+fn named(text: &str) -> Option<CutCall> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
     let name = values.next()?.ok()?;
     let rest = text[values.byte_offset()..].trim_start().strip_prefix(',').unwrap_or_default();
     let arguments = after_key(rest, "arguments").or_else(|| after_key(rest, "parameters"));
-    Some((name, arguments.unwrap_or_default().to_owned()))
+    let arguments = arguments.unwrap_or_default();
+    let mut values = serde_json::Deserializer::from_str(arguments).into_iter::<IgnoredAny>();
+    let whole = values.next().is_some_and(|value| value.is_ok());
+    let length = if whole { values.byte_offset() } else { arguments.len() };
+    Some(CutCall::Named { name, arguments: arguments[..length].to_owned() })
 }
 
 /// What comes after `"key":` at the start of `text`.
@@ -282,15 +296,18 @@ mod tests {
 
     #[test]
     fn a_call_that_is_cut_off_is_told_as_far_as_it_came_and_its_tag_is_no_text() {
-        let whole = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1.5}}";
+        let whole = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1.5}\n}\n</tool_call>";
         let named = whole.find(", ").expect("the name ends there");
+        let (json, values) = (whole.find("\n</").expect("tag"), whole.find("\n}").expect("brace"));
         for at in "<tool_call>".len()..whole.len() {
             let pieces = parse(&[&whole[..at]]);
             if at < named {
                 assert_eq!(pieces, [], "cut at {at}");
                 continue;
             }
-            let so_far = whole[..at].split_once("arguments\":").map_or("", |(_, rest)| rest.trim());
+            let so_far = &whole[..at.min(values)];
+            let so_far = so_far.split_once("arguments\":").map_or("", |(_, rest)| rest.trim());
+            let so_far = if at >= json { "{\"x\":1.5}" } else { so_far };
             assert_eq!(pieces, [call(0, "f", so_far)], "cut at {at}");
         }
         assert_eq!(parse(&["<tool_call> {7"]), [ToolPiece::Text("<tool_call> {7".into())]);
