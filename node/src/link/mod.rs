@@ -56,6 +56,8 @@ impl Links {
             self.metrics.linked(false);
             let error = match ended {
                 Ok(()) => return Ok(()),
+                // The gateway may close first where both were told to stop: that is no loss.
+                Err(_) if scope.is_cancelled() => return Ok(()),
                 Err(error) if !error.retryable() => return Err(error),
                 Err(error) => error,
             };
