@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{json, refused, run};
+use common::{firmament, json, refused, run};
 
 const NOBODY: &str = "http://127.0.0.1:9"; // the discard port, where nothing listens
 
@@ -133,4 +133,22 @@ fn piped_output_has_no_colours_and_no_bars() {
             assert!(!stream.contains(&0x1b), "{arguments:?}");
         }
     }
+}
+
+#[test]
+fn an_interrupted_fetch_says_so_and_is_no_success() {
+    let data = empty();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let index = format!("http://{}/simple", silent.local_addr().expect("bound"));
+    let mut pull = firmament(data.path());
+    pull.args(["firmware", "pull", "--no-pip", "--index-url", &index]);
+    let pull = pull.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let _open = silent.accept().expect("it asks the index"); // and never gets an answer
+    let kill = format!("kill -INT {}", pull.id());
+    let sent = std::process::Command::new("sh").args(["-c", &kill]).status();
+    assert!(sent.expect("a shell").success());
+    let output = pull.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("was interrupted"), "{errors}");
 }

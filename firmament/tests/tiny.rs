@@ -25,6 +25,9 @@ fn both_nodes_are_linked_and_health_says_ready() {
     assert!(nodes["data"].as_array().expect("a list").iter().all(|node| node["state"] == "alive"));
     let health = json(data.path(), &["health", "--ready", "--url", &up.url]);
     assert_eq!(health["ok"], true);
+    let address = up.url.trim_start_matches("http://");
+    let doctor = done(data.path(), &["doctor", "--listen", address]);
+    assert!(doctor.contains(&format!("a firmament answers on {address}")), "{doctor}");
 }
 
 #[test]

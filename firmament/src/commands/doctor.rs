@@ -179,9 +179,8 @@ fn firmware(known: &Known) -> Check {
 }
 
 async fn port(listen: SocketAddr) -> Check {
-    let error = match TcpListener::bind(listen) {
-        Ok(_) => return Check::new("port", true, format!("{listen} is free"), ""),
-        Err(error) => error,
+    let Err(error) = TcpListener::bind(listen) else {
+        return Check::new("port", true, format!("{listen} is free"), "");
     };
     if is_our_own(listen).await {
         return Check::new("port", true, format!("a firmament answers on {listen}"), "");
