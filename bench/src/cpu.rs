@@ -202,7 +202,7 @@ fn decode(
     adapters: &[AdapterUse],
 ) -> Result<f64, CpuBenchError> {
     let start = |stream: usize| {
-        let adapter = adapters.get(stream).cloned();
+        let adapter = adapters.get(stream).copied();
         submit(engine, DECODE_PROMPT, DECODE_TOKENS + 1, 100 * round + stream, adapter)
     };
     let mut running = (0..streams).map(start).collect::<Result<Vec<_>, _>>()?;

@@ -1,7 +1,11 @@
 //! The command line: what may be written, and what it means.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+#[cfg(feature = "up")]
+use clap::CommandFactory as _;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use telemetry::logs::LogFormat;
 
@@ -10,18 +14,20 @@ use crate::roles;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 no server answers, 5 not allowed,
-6 port or data directory in use.
+6 port or data directory in use, 130 interrupted before it was done.
 
 Every flag that names an environment variable can be set by it; a flag wins.";
 
 /// A foundation model as firmware: one frozen model for every app on this machine, adapters per request.
+///
+/// Without a command, `firmament` and its flags mean `firmament up`.
 #[derive(Debug, Parser)]
 #[command(name = "firmament", version, max_term_width = 100, after_help = EXIT_CODES)]
-#[cfg_attr(not(feature = "up"), command(subcommand_required = true, arg_required_else_help = true))]
+#[cfg_attr(not(feature = "up"), command(arg_required_else_help = true))]
 pub struct Cli {
-    /// What to do; `up` if nothing is said.
+    /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Command,
     /// Directory of firmwares, registry and adapters [default: `firmament` in the user's data home].
     #[arg(long, global = true, env = "FIRMAMENT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -31,7 +37,7 @@ pub struct Cli {
     /// Log more: -v what happens, -vv details, -vvv everything. RUST_LOG, if set, wins.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// How log lines look on standard error: auto, text or json.
+    /// How log lines look on standard error: auto (text on a terminal, else json), text or json.
     #[arg(long, global = true, env = "FIRMAMENT_LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 }
@@ -45,9 +51,6 @@ pub enum Command {
     /// Run the gateway (with its scheduler) alone; nodes dial in.
     #[cfg(feature = "gateway")]
     Gateway(Box<roles::gateway::Arguments>),
-    /// Run a scheduler of its own.
-    #[cfg(feature = "gateway")]
-    Scheduler,
     /// Run a worker that dials a gateway.
     #[cfg(feature = "worker")]
     Worker(Box<roles::worker::Arguments>),
@@ -68,7 +71,7 @@ pub enum Command {
     /// Make and revoke API keys.
     #[command(subcommand)]
     Key(key::Action),
-    /// See the nodes.
+    /// See the nodes and let new ones in.
     #[command(subcommand)]
     Node(node::Action),
     /// Tell what this machine can run, and why not.
@@ -92,6 +95,14 @@ pub struct Server {
 }
 
 impl Cli {
+    /// What the process was started with; ends it where that makes no sense or asks for help.
+    pub fn read() -> Self {
+        let said: Vec<OsString> = std::env::args_os().collect();
+        #[cfg(feature = "up")]
+        let said = with_up(said);
+        Self::parse_from(said)
+    }
+
     /// The log filter: `RUST_LOG`, or what `-v` means.
     pub fn log_filter(&self) -> String {
         let from_environment = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
@@ -107,12 +118,23 @@ impl Cli {
     }
 }
 
-impl Command {
-    /// `firmament` alone means `firmament up` with its settings from the environment.
-    #[cfg(feature = "up")]
-    pub fn unsaid() -> Result<Self, crate::failure::Failure> {
-        let cli =
-            Cli::try_parse_from(["firmament", "up"]).map_err(crate::failure::Failure::usage)?;
-        Ok(cli.command.expect("`up` was said"))
+/// A length of time in a flag.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time such as 30d, 12h or 5m".to_owned())
+}
+
+/// Says `up` where no command is said: flags alone are those of `up`.
+#[cfg(feature = "up")]
+pub fn with_up(mut said: Vec<OsString>) -> Vec<OsString> {
+    let cli = Cli::command();
+    let is_known = |argument: &OsString| {
+        let asks = ["help", "--help", "-h", "--version", "-V"].iter().any(|ask| argument == ask);
+        asks || cli.get_subcommands().any(|command| argument == command.get_name())
+    };
+    let begins_with_flag =
+        said.get(1).is_none_or(|first| first.as_encoded_bytes().starts_with(b"-"));
+    if begins_with_flag && !said.iter().skip(1).any(is_known) {
+        said.insert(1, "up".into());
     }
+    said
 }

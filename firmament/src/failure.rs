@@ -18,6 +18,8 @@ pub enum Exit {
     Denied = 5,
     /// Another process holds the port or the data directory.
     InUse = 6,
+    /// A signal came before it was done; the shell's own number for that.
+    Interrupted = 130,
 }
 
 /// Why a command failed and what its user can do.
@@ -47,6 +49,11 @@ impl Failure {
     /// Something named that does not exist.
     pub fn not_found(what: impl fmt::Display, advice: impl Into<String>) -> Self {
         Self::with(Exit::NotFound, anyhow::anyhow!("{what} does not exist"), advice)
+    }
+
+    /// A signal that ended something before it was done.
+    pub fn interrupted(what: impl fmt::Display, advice: impl Into<String>) -> Self {
+        Self::with(Exit::Interrupted, anyhow::anyhow!("{what} was interrupted"), advice)
     }
 
     /// How the process shall end.

@@ -12,14 +12,12 @@ mod tests;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let output = Output::new(cli.json);
     if let Err(failure) = prepare(&cli).and_then(|()| run(cli, output)) {
         return output::failed(&failure);

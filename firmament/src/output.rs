@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use node::fetch::Progress;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -113,7 +113,8 @@ pub fn bytes(count: u64) -> String {
 /// The bar of a fetch; silent where standard error is no terminal, but for one line a file.
 pub struct FetchBar {
     bar: Mutex<ProgressBar>,
-    shown: Mutex<String>,
+    /// What the bar says, and whether it knows the size.
+    shown: Mutex<(String, bool)>,
 }
 
 impl FetchBar {
@@ -132,34 +133,48 @@ impl FetchBar {
             Progress::Placed { name } => (name, "placed"),
         };
         let title = format!("{words} {name}").trim().to_owned();
+        let sized = matches!(progress, Progress::Downloading { total_bytes: Some(_), .. });
+        let now = (title, sized);
         let mut shown = self.shown.lock();
-        if *shown != title {
-            self.begin(&title, progress);
-            *shown = title;
-        }
-        if let Progress::Downloading { done_bytes, total_bytes, .. } = progress {
-            let bar = self.bar.lock();
-            if let Some(total) = total_bytes {
-                bar.set_length(total);
+        if *shown != now {
+            if std::io::stderr().is_terminal() {
+                self.begin(&now.0, progress);
+            } else if shown.0 != now.0 {
+                note(&now.0);
             }
-            bar.set_position(done_bytes);
+            *shown = now;
+        }
+        if let Progress::Downloading { done_bytes, .. } = progress {
+            self.bar.lock().set_position(done_bytes);
         }
     }
 
     fn begin(&self, title: &str, progress: Progress<'_>) {
         let mut bar = self.bar.lock();
         bar.finish_and_clear();
-        if !std::io::stderr().is_terminal() {
-            return note(title);
-        }
         *bar = match progress {
-            Progress::Downloading { .. } => ProgressBar::new(0)
-                .with_style(style("{msg} {bar:28} {bytes}/{total_bytes} {bytes_per_sec} {eta}")),
-            _ => ProgressBar::new_spinner().with_style(style("{msg} {spinner}")),
+            Progress::Downloading { done_bytes, total_bytes: Some(total), .. } => resumed(
+                done_bytes, total,
+            )
+            .with_style(style("{msg:28!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")),
+            Progress::Downloading { .. } => {
+                ProgressBar::new_spinner().with_style(style("{msg:40!} {spinner} {bytes}"))
+            }
+            _ => ProgressBar::new_spinner().with_style(style("{msg:60!} {spinner}")),
         };
+        bar.set_draw_target(ProgressDrawTarget::stderr());
         bar.set_message(title.to_owned());
         bar.enable_steady_tick(TICK);
     }
+}
+
+/// A bar that begins at what an earlier attempt fetched, without counting that as speed.
+fn resumed(done_bytes: u64, total_bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::hidden());
+    bar.set_position(done_bytes);
+    bar.tick();
+    bar.reset_eta();
+    bar
 }
 
 impl Drop for FetchBar {

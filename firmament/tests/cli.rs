@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{json, refused, run};
+use common::{firmament, json, refused, run};
 
 const NOBODY: &str = "http://127.0.0.1:9"; // the discard port, where nothing listens
 
@@ -14,7 +14,7 @@ fn empty() -> tempfile::TempDir {
 fn help_names_every_command_and_exit_code() {
     let data = empty();
     let help = String::from_utf8(run(data.path(), &["--help"]).stdout).expect("text");
-    for command in ["up", "gateway", "scheduler", "worker", "device-agent", "migrate", "chat"] {
+    for command in ["up", "gateway", "worker", "device-agent", "migrate", "chat"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
     for command in ["firmware", "adapter", "key", "node", "doctor", "health"] {
@@ -118,6 +118,13 @@ fn the_doctor_fails_if_the_port_is_taken_and_says_what_to_do() {
 }
 
 #[test]
+fn durations_that_cannot_be_read_are_refused_in_words() {
+    let data = empty();
+    let errors = refused(data.path(), &["key", "create", "--expires", "yesterday"], 2);
+    assert!(errors.contains("write a time such as 30d"), "{errors}");
+}
+
+#[test]
 fn piped_output_has_no_colours_and_no_bars() {
     let data = empty();
     for arguments in [&["doctor"][..], &["firmware", "list"], &["firmware", "use", "nothing"]] {
@@ -126,4 +133,22 @@ fn piped_output_has_no_colours_and_no_bars() {
             assert!(!stream.contains(&0x1b), "{arguments:?}");
         }
     }
+}
+
+#[test]
+fn an_interrupted_fetch_says_so_and_is_no_success() {
+    let data = empty();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let index = format!("http://{}/simple", silent.local_addr().expect("bound"));
+    let mut pull = firmament(data.path());
+    pull.args(["firmware", "pull", "--no-pip", "--index-url", &index]);
+    let pull = pull.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let _open = silent.accept().expect("it asks the index"); // and never gets an answer
+    let kill = format!("kill -INT {}", pull.id());
+    let sent = std::process::Command::new("sh").args(["-c", &kill]).status();
+    assert!(sent.expect("a shell").success());
+    let output = pull.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("was interrupted"), "{errors}");
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 
 use common::{Up, done, firmament, json, refused, tiny, until};
@@ -24,23 +25,38 @@ fn both_nodes_are_linked_and_health_says_ready() {
     assert!(nodes["data"].as_array().expect("a list").iter().all(|node| node["state"] == "alive"));
     let health = json(data.path(), &["health", "--ready", "--url", &up.url]);
     assert_eq!(health["ok"], true);
+    let address = up.url.trim_start_matches("http://");
+    let doctor = done(data.path(), &["doctor", "--listen", address]);
+    assert!(doctor.contains(&format!("a firmament answers on {address}")), "{doctor}");
 }
 
 #[test]
 fn a_conversation_streams_the_same_text_that_a_whole_answer_has() {
     let data = tiny();
     let up = Up::start(data.path(), &[]);
-    let ask = ["chat", "hello", "--temperature", "0", "--max-tokens", "12", "--url", &up.url];
+    let base = format!("{}/v1", up.url); // as OpenAI's clients have it
+    let ask = ["chat", "hello", "--temperature", "0", "--max-tokens", "12", "--url", &base];
     let streamed = done(data.path(), &ask);
     let whole = json(data.path(), &ask);
     let text = whole["choices"][0]["message"]["content"].as_str().expect("text");
     assert_eq!(streamed.trim_end(), text.trim_end());
     assert!((1..=12).contains(&whole["usage"]["completion_tokens"].as_u64().expect("a count")));
-    let mut piped = firmament(data.path());
-    piped.args(["chat", "--temperature", "0", "--max-tokens", "12", "--url", &up.url]);
-    let mut child = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
-    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"hello").expect("written");
-    assert_eq!(child.wait_with_output().expect("ends").stdout, streamed.as_bytes());
+    let options = &ask[2..];
+    assert_eq!(piped(data.path(), &[&["chat"], options].concat(), "hello"), streamed);
+    let with_pipe = piped(data.path(), &[&["chat", "say"], options].concat(), "hello");
+    assert_eq!(with_pipe, done(data.path(), &[&["chat", "say\n\nhello"], options].concat()));
+    assert_ne!(with_pipe, done(data.path(), &[&["chat", "say"], options].concat()));
+}
+
+/// Runs a command with `text` in a pipe; its standard output.
+fn piped(data: &Path, arguments: &[&str], text: &str) -> String {
+    let mut command = firmament(data);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut pipe = child.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut pipe, text.as_bytes()).expect("written");
+    drop(pipe);
+    String::from_utf8(child.wait_with_output().expect("ends").stdout).expect("text")
 }
 
 #[test]
@@ -61,8 +77,14 @@ fn an_adapter_is_added_used_moved_shown_and_removed() {
     done(data.path(), &["adapter", "alias", "mood", "tone", "--url", url]);
     let by_alias = done(data.path(), &[&ask[..], &["--model", "tone"]].concat());
     assert_eq!(by_alias, adapted);
-    let shown = json(data.path(), &["adapter", "show", "mood", "--url", url]);
+    let shown = json(data.path(), &["adapter", "show", "tone", "--url", url]);
     assert_eq!(shown["generations"][0]["id"], added["id"]);
+    let people = done(data.path(), &["adapter", "show", "mood", "--url", url]);
+    assert!(people.contains("changes the probe's logits by"), "{people}");
+    let errors = refused(data.path(), &["adapter", "rm", "tone", "--url", url], 3);
+    assert!(errors.contains("firmament adapter unalias tone"), "{errors}");
+    done(data.path(), &["adapter", "unalias", "tone", "--url", url]);
+    refused(data.path(), &[&ask[..], &["--model", "tone"]].concat(), 3);
     done(data.path(), &["adapter", "rm", "mood", "--url", url]);
     refused(data.path(), &[&ask[..], &["--adapter", "mood"]].concat(), 3);
 }
@@ -103,6 +125,72 @@ fn an_adapter_that_does_nothing_is_refused_by_name() {
             refused(data.path(), &["adapter", "add", &lora, "--name", "x", "--url", &up.url], 1);
         assert!(errors.contains("adapter_no_effect"), "{errors}");
     }
+    let list = json(data.path(), &["adapter", "list", "--url", &up.url]);
+    let (state, why) = (&list["data"][0]["state"], &list["data"][0]["failure"]);
+    assert!(state == "failed" && why.as_str().is_some_and(|why| !why.is_empty()), "{list}");
+}
+
+#[test]
+fn a_name_moves_between_adapters_and_the_first_digits_of_a_generation_are_enough() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let url = up.url.as_str();
+    let mut ids = Vec::new();
+    for (name, seed) in [("first", 7), ("second", 8)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_lora(folder.path(), &tiny_lora(seed)).expect("written");
+        let lora = folder.path().display().to_string();
+        let added = json(data.path(), &["adapter", "add", &lora, "--name", name, "--url", url]);
+        ids.push(added["id"].as_str().expect("an id")[..12].to_owned());
+    }
+    done(data.path(), &["adapter", "alias", "first", "best", "--url", url]);
+    let alias = ["adapter", "alias", "second", "best", "--url", url];
+    refused(data.path(), &[&alias[..], &["--expected", &ids[1]]].concat(), 1);
+    let digits = ["--expected", &ids[0], "--generation", &ids[1]];
+    let moved = done(data.path(), &[&alias[..], &digits].concat());
+    assert!(moved.contains(&ids[1]), "{moved}");
+    let list = done(data.path(), &["adapter", "list", "--url", url]);
+    assert!(list.lines().any(|line| line.starts_with("second") && line.contains("best")), "{list}");
+}
+
+#[test]
+fn a_deleted_adapters_files_leave_the_nodes_disks() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    write_lora(folder.path(), &tiny_lora(7)).expect("written");
+    let lora = folder.path().display().to_string();
+    done(data.path(), &["adapter", "add", &lora, "--name", "mood", "--url", &up.url]);
+    let cached = || {
+        let kinds = ["device", "worker"].map(|kind| data.path().join(kind).join("adapters"));
+        kinds.iter().map(|folder| std::fs::read_dir(folder).expect("it is there").count()).sum()
+    };
+    let files: usize = cached();
+    assert!(files > 0);
+    done(data.path(), &["adapter", "rm", "mood", "--url", &up.url]);
+    assert!(up.stop().success());
+    let up = Up::start(data.path(), &[]);
+    until("the files are gone", || {
+        done(data.path(), &["health", "--url", &up.url]); // lets the nodes work
+        cached() == 0
+    });
+}
+
+#[test]
+fn a_worker_is_invited_joins_and_says_so() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let token = done(data.path(), &["node", "invite", "--url", &up.url]);
+    let other = tiny();
+    let mut worker = firmament(other.path());
+    worker.args(["worker", "--gateway", &up.url, "--join-token", token.trim()]);
+    let mut worker = worker.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut said = String::new();
+    let mut out = std::io::BufReader::new(worker.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut out, &mut said).expect("text");
+    worker.kill().expect("it runs");
+    worker.wait().expect("it ends");
+    assert!(said.starts_with(&format!("linked {} as worker ", up.url)), "{said}");
 }
 
 #[test]

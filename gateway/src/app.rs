@@ -11,6 +11,7 @@ use store::{Blobs, LiveState, Registry};
 use telemetry::{Clock, Metrics, Scope};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Limits};
 use crate::config::GatewayConfig;
@@ -72,6 +73,8 @@ pub struct Inner {
     pub limits: Arc<Limits>,
     /// Tasks that outlive a request.
     pub scope: Scope,
+    /// Cancelled when the drain time is over: what still runs then is told so.
+    pub drained: CancellationToken,
     /// A node has generated a token for this gateway.
     pub proved: AtomicBool,
 }
@@ -110,6 +113,7 @@ impl App {
             files: Files::default(),
             limits,
             scope,
+            drained: CancellationToken::new(),
             proved: AtomicBool::new(false),
         }))
     }

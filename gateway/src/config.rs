@@ -1,19 +1,26 @@
 //! The gateway's settings.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use http::HeaderValue;
 
 /// Gateway settings. A flag wins over its `FIRMAMENT_*` variable, which wins over the default.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GatewayConfig {
     /// Where to listen. Callers without an API key are served only on a loopback address.
-    #[arg(long, env = "FIRMAMENT_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "FIRMAMENT_LISTEN", default_value = "127.0.0.1:8080", value_parser = listen_address)]
     pub listen: SocketAddr,
 
     /// Callers on this machine need an API key too, as behind a proxy that runs here.
     #[arg(long, env = "FIRMAMENT_REQUIRE_KEY")]
     pub require_key: bool,
+
+    /// A web page's origin that browsers may let call this server, such as http://localhost:3000; may be
+    /// given more than once. Without it no page of another origin can.
+    #[arg(long, env = "FIRMAMENT_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin, value_name = "ORIGIN")]
+    pub allow_origin: Vec<HeaderValue>,
 
     /// Longest wait for a placement before the caller gets 503.
     #[arg(long, env = "FIRMAMENT_PLACEMENT_WAIT", default_value = "2s", value_parser = humantime::parse_duration)]
@@ -60,7 +67,7 @@ pub struct GatewayConfig {
     pub adapter_bytes_max: u64,
 
     /// Directory from which `/v1/load_lora_adapter` may load; without it that route is off.
-    #[arg(long, env = "FIRMAMENT_ADAPTER_ROOT")]
+    #[arg(long, env = "FIRMAMENT_ADAPTER_ROOT", value_parser = directory)]
     pub adapter_root: Option<PathBuf>,
 }
 
@@ -69,6 +76,7 @@ impl Default for GatewayConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             require_key: false,
+            allow_origin: Vec::new(),
             placement_wait: Duration::from_secs(2),
             request_timeout: Duration::from_mins(10),
             header_timeout: Duration::from_secs(10),
@@ -85,6 +93,33 @@ impl Default for GatewayConfig {
     }
 }
 
+/// An address to listen on, by number or by a name of this machine.
+///
+/// # Errors
+/// What is wrong with it, in words for the user.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong =
+        |_| "write an address and a port, such as 127.0.0.1:8080 or localhost:8080".to_owned();
+    let found: Vec<SocketAddr> = text.to_socket_addrs().map_err(wrong)?.collect();
+    // Where a name has both, most callers try the older kind.
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| format!("`{text}` has no address"))
+}
+
+/// An origin as browsers write it. `*` is none: it would let every page on the web in.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let plain = text.split_once("://").is_some_and(|(scheme, host)| {
+        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '*', '@'])
+    });
+    let value = HeaderValue::from_str(&text.to_ascii_lowercase()).ok().filter(|_| plain);
+    value.ok_or_else(|| "write it as browsers do, such as http://localhost:3000".to_owned())
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such directory".to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -95,6 +130,22 @@ mod tests {
     struct Arguments {
         #[command(flatten)]
         gateway: GatewayConfig,
+    }
+
+    #[test]
+    fn a_name_of_this_machine_is_an_address_and_a_directory_must_be_there() {
+        assert_eq!(listen_address("localhost:8081"), listen_address("127.0.0.1:8081"));
+        assert!(listen_address("8080").is_err());
+        let parse = |root: &str| Arguments::try_parse_from(["gateway", "--adapter-root", root]);
+        assert!(parse("/").is_ok() && parse("/nowhere").is_err());
+    }
+
+    #[test]
+    fn an_origin_is_one_site_and_never_all() {
+        assert!(origin("http://localhost:3000").is_ok());
+        for wrong in ["*", "http://*", "localhost:3000", "http://x/", "ftp://x", "https://"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderValue, StatusCode, header};
 use protocol::openai::{ErrorBody, ErrorObject};
-use protocol::{ErrorCode, WorkError};
+use protocol::{ErrorCode, GenerationId, WorkError};
 use scheduler::core::PlaceError;
 use store::StoreError;
 
@@ -115,6 +115,13 @@ impl ApiError {
         let message =
             format!("the model `{}` does not exist or you have no access to it", cut(name));
         Self::NotFound { param: Some("model"), code: "model_not_found", message }
+    }
+
+    /// A generation that this caller does not have.
+    pub fn no_generation(id: &GenerationId) -> Self {
+        let message =
+            format!("the adapter generation `{id}` does not exist or you have no access to it");
+        Self::NotFound { param: Some("adapter"), code: "model_not_found", message }
     }
 
     /// The status that goes with it.

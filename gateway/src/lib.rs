@@ -25,7 +25,7 @@ mod valid;
 
 pub use access::{ApiToken, LOCAL_TENANT, Right};
 pub use app::GatewayContext;
-pub use config::GatewayConfig;
+pub use config::{GatewayConfig, listen_address};
 pub use error::ApiError;
 pub use link::LinkConfig;
 pub use metrics::GatewayMetrics;

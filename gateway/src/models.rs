@@ -206,8 +206,12 @@ async fn find(
         (None, Some(id)) => app.registry.generation_by_id(tenant, &id).await?,
         (None, None) => None,
     };
-    let shown = pick.name.as_ref().map_or(written, AdapterName::as_str);
-    let generation = found.ok_or_else(|| ApiError::no_model(shown))?;
+    let missing = || match (&pick.name, pick.generation) {
+        (_, Some(id)) => ApiError::no_generation(&id),
+        (Some(name), None) => ApiError::no_model(name.as_str()),
+        (None, None) => ApiError::no_model(written),
+    };
+    let generation = found.ok_or_else(missing)?;
     if generation.state == GenerationState::Serving {
         return Ok(generation);
     }

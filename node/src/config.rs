@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use protocol::NodeKind;
 use protocol::link::JoinToken;
+use protocol::{NodeId, NodeKind};
 use reqwest::Url;
 
 /// Everything that makes one node differ from another.
@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub adapter_bytes_max: u64,
     /// How long running work may go on after the node was told to stop.
     pub drain_max: Duration,
+    /// Told each time that a link is up.
+    pub on_link: Option<fn(&NodeConfig, &NodeId)>,
 }
 
 impl NodeConfig {
@@ -51,6 +53,7 @@ impl NodeConfig {
             adapter_cache_bytes: 4 << 30,
             adapter_bytes_max: 1 << 30,
             drain_max: Duration::from_secs(30),
+            on_link: None,
         }
     }
 }

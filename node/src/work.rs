@@ -222,6 +222,14 @@ impl LinkWork {
         self.pins.send_replace(generations);
     }
 
+    /// Keeps the disk free of adapters that were deleted, as long as the link lives.
+    pub(crate) fn follow_deletions(&self) {
+        let Shared { executor, session, all, .. } = &*self.shared;
+        let (adapters, session) = (Arc::clone(&executor.adapters), session.clone());
+        let follow = async move { adapters.follow_deletions(&session).await };
+        executor.scope.spawn("adapter-sweep", all.clone().run_until_cancelled_owned(follow));
+    }
+
     /// Begins a stream; its answers, or why it cannot run, go to the link.
     pub(crate) async fn execute(&self, execute: Execute) {
         let Execute { stream, request_id, deadline_ms, traceparent, work } = execute;

@@ -3,6 +3,7 @@
 
 use protocol::{ChatMessage, ChatRole, Tool, ToolChoice};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::stop::overlap;
@@ -60,11 +61,22 @@ impl ToolParser {
         pieces
     }
 
-    /// What is left when the answer ends: an unclosed call still counts if it is whole.
+    /// What is left when the answer ends: an unclosed call still counts if it is whole, and one that
+    /// was cut off is told as far as it came, as OpenAI does. Its tag is no text for the reader.
     pub(crate) fn finish(&mut self) -> Vec<ToolPiece> {
         let mut pieces = Vec::new();
-        let text = std::mem::take(&mut self.held);
-        self.add(&mut pieces, text);
+        let mut text = std::mem::take(&mut self.held);
+        if self.inside {
+            text.truncate(text.len() - overlap(&text, CLOSE));
+        }
+        let whole = serde_json::from_str::<Call>(text.trim()).is_ok();
+        match cut_call(&text).filter(|_| self.inside && !whole) {
+            Some(CutCall::Named { name, arguments }) => {
+                pieces.push(ToolPiece::Call { call: self.calls, name, arguments });
+            }
+            Some(CutCall::Nameless) => {}
+            None => self.add(&mut pieces, text),
+        }
         self.inside = false;
         pieces
     }
@@ -87,6 +99,43 @@ impl ToolParser {
             Err(_) => pieces.push(ToolPiece::Text(format!("{OPEN}{text}"))),
         }
     }
+}
+
+/// A call that the answer's end cut off.
+enum CutCall {
+    Nameless,
+    Named { name: String, arguments: String },
+}
+
+/// How far a call came; none if no call begins like this.
+fn cut_call(text: &str) -> Option<CutCall> {
+    let text = text.trim();
+    let Some(rest) = text.strip_prefix('{') else {
+        return text.is_empty().then_some(CutCall::Nameless);
+    };
+    match after_key(rest, "name") {
+        None => "\"name\"".starts_with(rest.trim_start()).then_some(CutCall::Nameless),
+        Some(value) => Some(named(value).unwrap_or(CutCall::Nameless)),
+    }
+}
+
+/// The name at the start of `text` and the arguments after it, if the name is whole.
+fn named(text: &str) -> Option<CutCall> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    let name = values.next()?.ok()?;
+    let rest = text[values.byte_offset()..].trim_start().strip_prefix(',').unwrap_or_default();
+    let arguments = after_key(rest, "arguments").or_else(|| after_key(rest, "parameters"));
+    let arguments = arguments.unwrap_or_default();
+    let mut values = serde_json::Deserializer::from_str(arguments).into_iter::<IgnoredAny>();
+    let whole = values.next().is_some_and(|value| value.is_ok());
+    let length = if whole { values.byte_offset() } else { arguments.len() };
+    Some(CutCall::Named { name, arguments: arguments[..length].to_owned() })
+}
+
+/// What comes after `"key":` at the start of `text`.
+fn after_key<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let rest = text.trim_start().strip_prefix('"')?.strip_prefix(key)?.strip_prefix('"')?;
+    Some(rest.trim_start().strip_prefix(':').unwrap_or_default().trim_start())
 }
 
 /// The system message that shows tools to a model whose chat template has no place for them.
@@ -162,7 +211,10 @@ pub(crate) fn tool_grammar(tools: &[Tool], choice: &ToolChoice) -> Option<String
         .map(|tool| {
             json!({
                 "type": "object",
-                "properties": { "name": { "const": tool.name }, "arguments": tool.parameters },
+                "properties": {
+                    "name": { "const": tool.name },
+                    "arguments": closed(tool.parameters.clone()),
+                },
                 "required": ["name", "arguments"],
                 "additionalProperties": false,
             })
@@ -170,6 +222,32 @@ pub(crate) fn tool_grammar(tools: &[Tool], choice: &ToolChoice) -> Option<String
         .collect();
     let schema = if calls.len() == 1 { calls[0].clone() } else { json!({ "anyOf": calls }) };
     Some(format!("start: \"{OPEN}\\n\" call \"\\n{CLOSE}\"\ncall: %json {schema}\n"))
+}
+
+/// The schema with its objects closed to properties that it does not declare, where it says nothing
+/// about them: a small model invents some, and a caller's function has no place for them.
+fn closed(mut schema: Value) -> Value {
+    const SAID_ELSEWHERE: [&str; 8] = [
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "if",
+        "$ref",
+    ];
+    let Some(fields) = schema.as_object_mut() else { return schema };
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(|property| *property = closed(property.take()));
+        if !SAID_ELSEWHERE.iter().any(|key| fields.contains_key(*key)) {
+            fields.insert("additionalProperties".to_owned(), Value::Bool(false));
+        }
+    }
+    if let Some(items) = fields.get_mut("items") {
+        *items = closed(items.take());
+    }
+    schema
 }
 
 #[cfg(test)]
@@ -214,6 +292,45 @@ mod tests {
             [ToolPiece::Text("<tool_call>nonsense".into())]
         );
         assert_eq!(parse(&["<tool_call>{\"name\":\"f\",\"arguments\":{}}"]), [call(0, "f", "{}")]);
+    }
+
+    #[test]
+    fn a_call_that_is_cut_off_is_told_as_far_as_it_came_and_its_tag_is_no_text() {
+        let whole = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1.5}\n}\n</tool_call>";
+        let named = whole.find(", ").expect("the name ends there");
+        let (json, values) = (whole.find("\n</").expect("tag"), whole.find("\n}").expect("brace"));
+        for at in "<tool_call>".len()..whole.len() {
+            let pieces = parse(&[&whole[..at]]);
+            if at < named {
+                assert_eq!(pieces, [], "cut at {at}");
+                continue;
+            }
+            let so_far = &whole[..at.min(values)];
+            let so_far = so_far.split_once("arguments\":").map_or("", |(_, rest)| rest.trim());
+            let so_far = if at >= json { "{\"x\":1.5}" } else { so_far };
+            assert_eq!(pieces, [call(0, "f", so_far)], "cut at {at}");
+        }
+        assert_eq!(parse(&["<tool_call> {7"]), [ToolPiece::Text("<tool_call> {7".into())]);
+    }
+
+    #[test]
+    fn a_forced_call_has_only_declared_properties_unless_the_schema_speaks_of_others() {
+        let object = |more: Value| {
+            let mut schema = json!({"type": "object", "properties": {"x": {"type": "integer"}}});
+            schema
+                .as_object_mut()
+                .expect("an object")
+                .extend(more.as_object().expect("an object").clone());
+            schema
+        };
+        let shut = object(json!({"additionalProperties": false}));
+        assert_eq!(closed(object(json!({}))), shut);
+        for open in [json!({"additionalProperties": true}), json!({"allOf": [{}]})] {
+            assert_eq!(closed(object(open.clone())), object(open));
+        }
+        let list = json!({"type": "array", "items": object(json!({}))});
+        assert_eq!(closed(list)["items"], shut);
+        assert_eq!(closed(json!({"type": "object"})), json!({"type": "object"}));
     }
 
     #[test]

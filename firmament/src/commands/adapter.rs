@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use protocol::AdapterName;
-use protocol::api::{
-    AdapterInfo, AdapterUploaded, AliasInfo, AliasRequest, Deleted, GenerationInfo,
-};
+use protocol::api::{AdapterInfo, AdapterUploaded, Deleted, GenerationInfo};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
+use serde_json::Value;
 
+use super::alias;
 use super::api::Api;
 use crate::cli::Server;
 use crate::failure::Failure;
@@ -25,10 +25,12 @@ pub enum Action {
     Add(Add),
     /// List the adapters.
     List(Server),
-    /// Show an adapter with its generations and aliases.
+    /// Show an adapter with its generations, their proofs and its aliases.
     Show(Named),
     /// Point a name at one of an adapter's generations.
-    Alias(Alias),
+    Alias(alias::Point),
+    /// Take a name away; the adapter stays.
+    Unalias(alias::Remove),
     /// Keep an adapter in the memory of every node, whatever else is loaded.
     Pin(Named),
     /// Let an adapter be evicted again.
@@ -55,25 +57,8 @@ pub struct Add {
 /// An adapter by name.
 #[derive(Debug, Args)]
 pub struct Named {
-    /// The adapter's name.
+    /// The adapter's name; `show` takes an alias too.
     name: AdapterName,
-    #[command(flatten)]
-    server: Server,
-}
-
-/// What `alias` needs.
-#[derive(Debug, Args)]
-pub struct Alias {
-    /// The adapter.
-    adapter: AdapterName,
-    /// The name that shall point to it.
-    name: AdapterName,
-    /// The generation; the one that the adapter's own name leads to if not said.
-    #[arg(long)]
-    generation: Option<String>,
-    /// Where the name points now; without it the name is looked up first.
-    #[arg(long)]
-    expected: Option<String>,
     #[command(flatten)]
     server: Server,
 }
@@ -84,7 +69,8 @@ pub async fn run(action: Action, output: Output) -> Result<(), Failure> {
         Action::Add(add) => upload(add, output).await,
         Action::List(server) => {
             let adapters: Vec<AdapterInfo> = Api::new(&server)?.list(&["v1", "adapters"]).await?;
-            let head = ["NAME", "GENERATION", "OWNER", "SHARED", "PINNED"];
+            let head =
+                ["NAME", "STATE", "GENERATION", "ALIASES", "OWNER", "SHARED", "PINNED", "WHY"];
             output.list(
                 &adapters,
                 &head,
@@ -94,15 +80,20 @@ pub async fn run(action: Action, output: Output) -> Result<(), Failure> {
             Ok(())
         }
         Action::Show(named) => {
-            let info = show(&Api::new(&named.server)?, &named.name).await?;
+            let api = Api::new(&named.server)?;
+            let alias = alias::find(&api, &named.name).await?;
+            let name = alias.as_ref().map_or(named.name.as_str(), |alias| &alias.adapter);
+            let info = show(&api, name).await?;
             output.show(&info, || describe(&info));
             Ok(())
         }
-        Action::Alias(alias) => point(alias, output).await,
+        Action::Alias(point) => alias::point(point, output).await,
+        Action::Unalias(remove) => alias::remove(remove, output).await,
         Action::Pin(named) => pin(named, Method::PUT, output).await,
         Action::Unpin(named) => pin(named, Method::DELETE, output).await,
         Action::Rm(named) => {
             let api = Api::new(&named.server)?;
+            alias::refuse(&api, &named.name).await?;
             let segments = ["v1", "adapters", named.name.as_str()];
             let deleted: Deleted = api.answer(api.request(Method::DELETE, &segments)).await?;
             output.show(&deleted, || format!("deleted {}", deleted.id));
@@ -152,26 +143,9 @@ async fn file_part(path: &Path, needed: bool) -> Result<Option<Part>, Failure> {
     }
 }
 
-async fn show(api: &Api, name: &AdapterName) -> Result<AdapterInfo, Failure> {
-    api.answer(api.request(Method::GET, &["v1", "adapters", name.as_str()])).await
-}
-
-async fn point(alias: Alias, output: Output) -> Result<(), Failure> {
-    let api = Api::new(&alias.server)?;
-    let info = show(&api, &alias.adapter).await?;
-    let generation = alias.generation.or_else(|| info.generation.clone());
-    let generation = generation.ok_or_else(|| {
-        Failure::not_found("a serving generation of the adapter", "name one with --generation")
-    })?;
-    let now = info.aliases.iter().find(|known| known.name == alias.name.as_str());
-    let expected = alias.expected.or_else(|| now.map(|known| known.generation.clone()));
-    let segments = ["v1", "adapters", alias.adapter.as_str(), "aliases", alias.name.as_str()];
-    let body = AliasRequest { generation, expected };
-    let moved: AliasInfo = api.answer(api.request(Method::PUT, &segments).json(&body)).await?;
-    output.show(&moved, || {
-        format!("{} points to generation {}", moved.name, short(&moved.generation))
-    });
-    Ok(())
+/// One adapter, with its generations and aliases.
+pub async fn show(api: &Api, name: &str) -> Result<AdapterInfo, Failure> {
+    api.answer(api.request(Method::GET, &["v1", "adapters", name])).await
 }
 
 async fn pin(named: Named, method: Method, output: Output) -> Result<(), Failure> {
@@ -189,14 +163,24 @@ const fn pinned(adapter: &AdapterInfo) -> &'static str {
 fn row(adapter: &AdapterInfo) -> Vec<String> {
     let generation = adapter.generation.as_deref().map_or("-", short);
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
-    let (shared, pinned) = (yes(adapter.shared), yes(adapter.pinned));
-    vec![adapter.id.clone(), generation.to_owned(), adapter.owned_by.clone(), shared, pinned]
+    let others = adapter.aliases.iter().map(|alias| alias.name.as_str());
+    let aliases: Vec<&str> = others.filter(|name| *name != adapter.id).collect();
+    vec![
+        adapter.id.clone(),
+        adapter.state.clone().unwrap_or_else(|| "-".to_owned()),
+        generation.to_owned(),
+        if aliases.is_empty() { "-".to_owned() } else { aliases.join(",") },
+        adapter.owned_by.clone(),
+        yes(adapter.shared),
+        yes(adapter.pinned),
+        adapter.failure.clone().unwrap_or_default(),
+    ]
 }
 
 fn describe(adapter: &AdapterInfo) -> String {
     let serving = adapter.generation.as_deref().map_or("no generation", short);
     let generations = table(
-        &["GENERATION", "STATE", "FIRMWARE", "SIZE", "WHY"],
+        &["GENERATION", "STATE", "FIRMWARE", "SIZE", "PROOF", "WHY"],
         adapter.generations.iter().map(generation_row),
     );
     let aliases = adapter.aliases.iter();
@@ -212,11 +196,19 @@ fn generation_row(generation: &GenerationInfo) -> Vec<String> {
         generation.state.clone(),
         short(&generation.firmware).to_owned(),
         bytes(generation.size_bytes),
+        generation.proof.as_ref().map_or_else(|| "-".to_owned(), proof),
         generation.failure.clone().unwrap_or_default(),
     ]
 }
 
+/// What loading and probing a generation showed, for people.
+fn proof(proof: &Value) -> String {
+    let change = proof["effect_ratio"].as_f64().unwrap_or_default() * 100.0;
+    let (rank, sites) = (&proof["rank"], &proof["sites"]);
+    format!("rank {rank} on {sites} projections changes the probe's logits by {change:.2} %")
+}
+
 /// The first digits of a digest, for people.
-fn short(digest: &str) -> &str {
+pub fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }

@@ -26,13 +26,15 @@ pub struct Api {
 }
 
 impl Api {
-    /// A client of `server`; nothing is sent yet.
+    /// A client of `server`; nothing is sent yet. The address may end in `/v1`, as the base addresses
+    /// of OpenAI's clients do.
     pub fn new(server: &Server) -> Result<Self, Failure> {
         let base =
             Url::parse(&server.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let base = base.ok_or_else(|| {
             Failure::usage(anyhow!("`{}` is not an http or https address", server.url))
         })?;
+        let base = without_version(base);
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(SILENCE_MAX);
         // On this machine neither a proxy nor the certificates of authorities matter.
         let client = if is_here(&base) { client.no_proxy().tls_certs_only([]) } else { client };
@@ -102,13 +104,22 @@ impl Api {
         segments: &[&str],
         after: Option<&str>,
     ) -> Result<List<T>, Failure> {
-        let (client, request) = self.request(Method::GET, segments).build_split();
+        let mut query = vec![("limit", PAGE)];
+        query.extend(after.map(|after| ("after", after)));
+        self.answer(self.request_with(Method::GET, segments, &query)?).await
+    }
+
+    /// A request to a path of plain segments with a query.
+    pub fn request_with(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<RequestBuilder, Failure> {
+        let (client, request) = self.request(method, segments).build_split();
         let mut request = request.map_err(Failure::usage)?;
-        let mut query = request.url_mut().query_pairs_mut();
-        query.append_pair("limit", PAGE);
-        query.extend_pairs(after.map(|after| ("after", after)));
-        drop(query);
-        self.answer(RequestBuilder::from_parts(client, request)).await
+        request.url_mut().query_pairs_mut().extend_pairs(query);
+        Ok(RequestBuilder::from_parts(client, request))
     }
 
     /// Sends `body` and reads the answer.
@@ -125,9 +136,23 @@ impl Api {
         let host = self.base.authority().rsplit('@').next().unwrap_or_default().to_owned();
         let error =
             anyhow::Error::new(error.without_url()).context(format!("no answer from {host}"));
-        let advice = "start a server with `firmament up`, or name another with --url";
+        // What rustls says when an answer is no TLS at all.
+        let plain = format!("{error:#}").contains("InvalidContentType");
+        let advice = if plain {
+            "that server speaks plain http: begin --url with http://"
+        } else {
+            "start a server with `firmament up`, or name another with --url"
+        };
         Failure::with(Exit::Unreachable, error, advice)
     }
+}
+
+fn without_version(mut url: Url) -> Url {
+    let path = url.path().trim_end_matches('/');
+    if let Some(before) = path.strip_suffix("/v1").map(ToOwned::to_owned) {
+        url.set_path(&before);
+    }
+    url
 }
 
 /// Whether an address is one of this machine's own.

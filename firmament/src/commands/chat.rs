@@ -1,6 +1,6 @@
 //! `firmament chat`: a conversation in the terminal, or one question from an argument or a pipe.
 
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write};
 
 use anyhow::anyhow;
 use clap::Args;
@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::lines::Lines;
 use crate::cli::Server;
 use crate::failure::Failure;
 use crate::output::{Output, note, print};
@@ -20,7 +21,7 @@ const INPUT_BYTES_MAX: u64 = 1 << 20;
 /// How to talk.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The question; without one, lines are read until the input ends.
+    /// The question; what a pipe brings comes after it. Without either, lines of the keyboard are read.
     prompt: Option<String>,
     /// A firmware, an adapter, or `<firmware>::<adapter>`.
     #[arg(long, default_value = "default")]
@@ -32,11 +33,14 @@ pub struct Arguments {
     #[arg(long)]
     system: Option<String>,
     /// Most tokens of an answer.
-    #[arg(long)]
-    max_tokens: Option<u32>,
-    /// 0 takes the likeliest words, higher is freer.
-    #[arg(long)]
-    temperature: Option<f32>,
+    #[arg(long, default_value_t = 512)]
+    max_tokens: u32,
+    /// 0 takes the likeliest words, higher is freer; small models ramble when it is high.
+    #[arg(long, default_value_t = 0.2)]
+    temperature: f64,
+    /// Draw only among the likeliest words that together have this share.
+    #[arg(long, default_value_t = 0.9)]
+    top_p: f64,
     /// The same seed gives the same answer.
     #[arg(long)]
     seed: Option<u64>,
@@ -52,10 +56,13 @@ struct Chat {
 
 /// Talks until there is nothing more to say.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
-    let question = match &arguments.prompt {
-        Some(prompt) => Some(prompt.clone()),
-        None if std::io::stdin().is_terminal() => None,
-        None => Some(piped()?),
+    let piped = if std::io::stdin().is_terminal() { None } else { piped()? };
+    let question = match (&arguments.prompt, piped) {
+        (Some(prompt), Some(text)) => Some(format!("{prompt}\n\n{text}")),
+        (Some(prompt), None) => Some(prompt.clone()),
+        (None, Some(text)) => Some(text),
+        (None, None) if std::io::stdin().is_terminal() => None,
+        (None, None) => return Err(Failure::usage(anyhow!("there is no prompt"))),
     };
     let mut chat = Chat::new(&arguments)?;
     match question {
@@ -68,17 +75,15 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
 }
 
-fn piped() -> Result<String, Failure> {
+/// What a pipe or file brings; none if that is blank.
+fn piped() -> Result<Option<String>, Failure> {
     let mut text = String::new();
     let read = std::io::stdin().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|error| Failure::new(error, "pipe UTF-8 text"))?;
-    if text.trim().is_empty() {
-        return Err(Failure::usage(anyhow!("there is no prompt")));
-    }
     if text.len() as u64 > INPUT_BYTES_MAX {
         return Err(Failure::usage(anyhow!("the prompt is longer than {INPUT_BYTES_MAX} bytes")));
     }
-    Ok(text)
+    Ok(Some(text).filter(|text| !text.trim().is_empty()))
 }
 
 impl Chat {
@@ -88,17 +93,13 @@ impl Chat {
             (Some(adapter), "default") => adapter.clone(),
             (Some(adapter), model) => format!("{model}::{adapter}"),
         };
-        let mut request = json!({ "model": model });
-        let options = [
-            ("max_completion_tokens", arguments.max_tokens.map(Value::from)),
-            ("temperature", arguments.temperature.map(Value::from)),
-            ("seed", arguments.seed.map(Value::from)),
-        ];
-        for (name, value) in options {
-            if let Some(value) = value {
-                request[name] = value;
-            }
-        }
+        let request = json!({
+            "model": model,
+            "max_completion_tokens": arguments.max_tokens,
+            "temperature": arguments.temperature,
+            "top_p": arguments.top_p,
+            "seed": arguments.seed,
+        });
         let system =
             arguments.system.iter().map(|text| json!({ "role": "system", "content": text }));
         Ok(Self { api: Api::new(&arguments.server)?, request, messages: system.collect() })
@@ -106,13 +107,14 @@ impl Chat {
 
     /// Lines of the keyboard until it says no more. Ctrl-C ends an answer, and at the prompt the talk.
     async fn converse(&mut self) -> Result<(), Failure> {
-        note("say something; /new begins anew, an empty line or Ctrl-D ends");
-        while let Some(line) = ask().await? {
-            if line == "/new" {
-                self.messages.retain(|message| message["role"] == "system");
-                continue;
+        note("say something; /new begins anew, Ctrl-D ends");
+        let mut lines = Lines::new()?;
+        while let Some(line) = lines.next().await? {
+            match line.trim() {
+                "" => {}
+                "/new" => self.messages.retain(|message| message["role"] == "system"),
+                line => self.turn(line).await?,
             }
-            self.turn(&line).await?;
         }
         Ok(())
     }
@@ -137,16 +139,22 @@ impl Chat {
         let request = self.api.request(Method::POST, &path).json(&body);
         let mut response = self.api.send(request).await?;
         let mut parser = Parser::new(EVENT_BYTES_MAX);
+        let mut cut = false;
         loop {
             let chunk = response.chunk().await.map_err(|error| self.api.unreachable(error))?;
             let Some(chunk) = chunk else { return Err(broken("the answer broke off")) };
             for message in parser.push(&chunk).map_err(|error| broken(&error.to_string()))? {
                 if message.data == "[DONE]" {
+                    if cut {
+                        note("\n(cut off here: --max-tokens allows more)");
+                    }
                     return Ok(());
                 }
-                let text = text_of(&message)?;
-                write(&text);
-                answer.push_str(&text);
+                let choice = choice_of(&message)?;
+                let text = choice["delta"]["content"].as_str().unwrap_or_default();
+                write(text);
+                answer.push_str(text);
+                cut |= choice["finish_reason"] == "length";
             }
         }
     }
@@ -166,30 +174,15 @@ impl Chat {
     }
 }
 
-/// One line of the keyboard; none at its end, at an empty line and at Ctrl-C.
-async fn ask() -> Result<Option<String>, Failure> {
-    let read = tokio::task::spawn_blocking(|| {
-        let mut out = std::io::stderr();
-        let _ = write!(out, "> ").and_then(|()| out.flush());
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    let line = tokio::select! {
-        line = read => line?.map_err(|error| Failure::new(error, "type UTF-8 text"))?,
-        _ = tokio::signal::ctrl_c() => String::new(),
-    };
-    Ok(Some(line.trim().to_owned()).filter(|line| !line.is_empty()))
-}
-
-/// The text that a chunk of a streamed answer adds.
-fn text_of(message: &Message) -> Result<String, Failure> {
-    let chunk: Value = serde_json::from_str(&message.data).map_err(|_| broken("no JSON came"))?;
+/// What a chunk of a streamed answer adds.
+fn choice_of(message: &Message) -> Result<Value, Failure> {
+    let mut chunk: Value =
+        serde_json::from_str(&message.data).map_err(|_| broken("no JSON came"))?;
     if chunk.get("error").is_some() {
         let error = serde_json::from_value::<ErrorBody>(chunk).map(|body| body.error.message);
         return Err(broken(&error.unwrap_or_else(|_| "the server failed".to_owned())));
     }
-    let delta = &chunk["choices"][0]["delta"]["content"];
-    Ok(delta.as_str().unwrap_or_default().to_owned())
+    Ok(chunk["choices"][0].take())
 }
 
 fn broken(problem: &str) -> Failure {

@@ -2,14 +2,18 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
 use node::Machine;
+use reqwest::Method;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::api::Api;
 use super::shelf::{self, Known, State};
+use crate::cli::Server;
 use crate::data::DataDir;
 use crate::failure::Failure;
 use crate::output::{Output, bytes};
@@ -17,12 +21,15 @@ use crate::output::{Output, bytes};
 /// Beside the weights: registry, tokenizer, KV cache of a short conversation, the program itself.
 const MEMORY_BASE_BYTES: u64 = 512 << 20;
 const DISK_SPARE_BYTES: u64 = 256 << 20;
+/// Longest wait for whatever holds the port to say what it is.
+const OWN_SERVER_MAX: Duration = Duration::from_secs(3);
 
 /// What to look at.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The address that `up` would listen on.
     #[arg(long, env = "FIRMAMENT_LISTEN", default_value = "127.0.0.1:8080")]
+    #[cfg_attr(feature = "gateway", arg(value_parser = gateway::listen_address))]
     listen: SocketAddr,
 }
 
@@ -66,7 +73,7 @@ pub async fn run(arguments: &Arguments, data: &DataDir, output: Output) -> Resul
     checks.push(writable(data));
     checks.push(disk(data, &known));
     checks.push(firmware(&known));
-    checks.push(port(arguments.listen));
+    checks.push(port(arguments.listen).await);
     checks.push(pip(&known).await);
     let failed: Vec<&str> = failed(&checks);
     let report = json!({ "object": "list", "data": checks });
@@ -171,14 +178,24 @@ fn firmware(known: &Known) -> Check {
     check.or_warn()
 }
 
-fn port(listen: SocketAddr) -> Check {
-    let bound = TcpListener::bind(listen);
-    let advice = format!("{listen} is in use or not ours: choose another with --listen");
-    let found = match &bound {
-        Ok(_) => format!("{listen} is free"),
-        Err(error) => format!("{listen}: {error}"),
+async fn port(listen: SocketAddr) -> Check {
+    let Err(error) = TcpListener::bind(listen) else {
+        return Check::new("port", true, format!("{listen} is free"), "");
     };
-    Check::new("port", bound.is_ok(), found, &advice)
+    if is_our_own(listen).await {
+        return Check::new("port", true, format!("a firmament answers on {listen}"), "");
+    }
+    let advice = format!("{listen} is in use or not ours: choose another with --listen");
+    Check::new("port", false, format!("{listen}: {error}"), &advice)
+}
+
+/// Whether what holds the address is a server of ours: it has our name in its description.
+async fn is_our_own(address: SocketAddr) -> bool {
+    let server = Server { url: format!("http://{address}"), api_key: None };
+    let Ok(api) = Api::new(&server) else { return false };
+    let asked = api.answer::<Value>(api.request(Method::GET, &["openapi.json"]));
+    let answer = tokio::time::timeout(OWN_SERVER_MAX, asked).await;
+    matches!(answer, Ok(Ok(description)) if description["info"]["title"] == "Firmament")
 }
 
 /// Only needed where the package index lets nobody but pip in.
@@ -187,7 +204,7 @@ async fn pip(known: &Known) -> Check {
         .args(["-m", "pip", "--version"])
         .kill_on_drop(true)
         .output();
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), asked).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
     let good = matches!(&answer, Ok(Ok(output)) if output.status.success());
     let found = if good { "python3 -m pip answers" } else { "no python3 -m pip" };
     let needed = known.state() == State::Absent;

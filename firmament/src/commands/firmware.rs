@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use engine::firmware::{FirmwareDir, Manifest, Source};
-use node::fetch::{FetchError, Origin, Sources, fetch};
+use node::fetch::{FetchError, Origin, Progress, Sources, fetch};
 use serde_json::{Value, json};
 
 use super::shelf::{self, Known, State};
 use crate::data::DataDir;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::{FetchBar, Output, bytes, note};
 
 /// What to do with firmwares.
@@ -48,14 +48,14 @@ pub struct Pull {
 /// A firmware, or the one in use.
 #[derive(Debug, Args)]
 pub struct Named {
-    /// A name, `name@version` or the beginning of an id; the one in use if not said.
+    /// A name, `name@version` or the first 6 or more digits of an id; the one in use if not said.
     name: Option<String>,
 }
 
 /// A firmware that must be said.
 #[derive(Debug, Args)]
 pub struct OneName {
-    /// A name, `name@version` or the beginning of an id.
+    /// A name, `name@version` or the first 6 or more digits of an id.
     name: String,
 }
 
@@ -151,7 +151,15 @@ async fn fetch_shown(
         note(&format!("source: {}", source(&manifest, sources)));
     }
     let bar = FetchBar::new();
-    let firmware = fetch(&data.firmwares(), text, sources, &|progress| bar.report(progress)).await;
+    let place = data.firmwares();
+    let told = |progress: Progress<'_>| bar.report(progress);
+    let firmware = tokio::select! {
+        firmware = fetch(&place, text, sources, &told) => firmware,
+        _ = telemetry::shutdown_signal() => {
+            let advice = "run it again: it goes on where it stopped";
+            return Err(Failure::interrupted(format!("fetching {}", title(&manifest)), advice));
+        }
+    };
     firmware.map_err(|error| match error {
         FetchError::Firmware(error) => error.into(),
         error => error.into(),
@@ -234,7 +242,12 @@ fn choose(known: &Known, data: &DataDir, output: Output) -> Result<(), Failure> 
 }
 
 fn remove(known: &Known, data: &DataDir, output: Output) -> Result<(), Failure> {
-    let folder = present(known)?;
+    let name = &known.manifest.name;
+    let absent = || {
+        let what = anyhow!("the firmware `{name}` is not on this machine");
+        Failure::with(Exit::NotFound, what, "there is nothing to remove")
+    };
+    let folder = known.folder.as_deref().ok_or_else(absent)?;
     let used = shelf::in_use(data)?.id() == known.id();
     // A running server has its firmware open: it is not taken from under it.
     let _held = if used { Some(data.lock()?) } else { None };
@@ -252,11 +265,8 @@ fn present(known: &Known) -> Result<&Path, Failure> {
     known.folder.as_deref().ok_or_else(|| {
         let name = &known.manifest.name;
         let what = anyhow!("the firmware `{name}` is not on this machine");
-        Failure::with(
-            crate::failure::Exit::NotFound,
-            what,
-            format!("fetch it with `firmament firmware pull {name}`"),
-        )
+        let advice = format!("fetch it with `firmament firmware pull {name}`");
+        Failure::with(Exit::NotFound, what, advice)
     })
 }
 

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use humantime::parse_duration;
 use protocol::api::{Deleted, KeyCreated, KeyInfo, KeyRequest};
 use reqwest::Method;
 
 use super::api::Api;
-use crate::cli::Server;
+use crate::cli::{Server, duration};
 use crate::data::DataDir;
 use crate::failure::Failure;
 use crate::output::{Output, note};
@@ -34,7 +33,7 @@ pub struct Create {
     #[arg(long, value_delimiter = ',', default_value = "inference")]
     scopes: Vec<String>,
     /// When it ends by itself, such as `30d`; never if not said.
-    #[arg(long, value_parser = parse_duration)]
+    #[arg(long, value_parser = duration)]
     expires: Option<Duration>,
     /// Whose key it is; the caller's own if not said.
     #[arg(long)]

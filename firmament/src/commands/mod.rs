@@ -1,6 +1,7 @@
 //! What each command does, a file per subject.
 
 pub mod adapter;
+pub mod alias;
 pub mod api;
 pub mod bench;
 pub mod chat;
@@ -8,6 +9,7 @@ pub mod doctor;
 pub mod firmware;
 pub mod health;
 pub mod key;
+pub mod lines;
 pub mod node;
 pub mod shelf;
 
@@ -20,17 +22,11 @@ use crate::roles;
 /// Does what the command line says.
 pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     let data = DataDir::new(cli.data)?;
-    #[cfg(feature = "up")]
-    let command = cli.command.map_or_else(Command::unsaid, Ok)?;
-    #[cfg(not(feature = "up"))]
-    let command = cli.command.expect("a build without `up` requires a command");
-    match command {
+    match cli.command {
         #[cfg(feature = "up")]
         Command::Up(arguments) => roles::up::run(*arguments, &data).await,
         #[cfg(feature = "gateway")]
         Command::Gateway(arguments) => roles::gateway::run(*arguments, &data).await,
-        #[cfg(feature = "gateway")]
-        Command::Scheduler => Err(roles::gateway::no_scheduler_alone()),
         #[cfg(feature = "worker")]
         Command::Worker(arguments) => roles::worker::run(*arguments, &data).await,
         #[cfg(feature = "device-agent")]

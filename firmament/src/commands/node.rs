@@ -1,24 +1,67 @@
-//! `firmament node`: the nodes of a gateway.
+//! `firmament node`: the nodes of a gateway, and the tokens that let new ones in.
 
-use clap::Subcommand;
-use protocol::api::NodeInfo;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use protocol::api::{JoinTokenCreated, JoinTokenRequest, NodeInfo};
 
 use super::api::Api;
-use crate::cli::Server;
+use crate::cli::{Server, duration};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 
 /// What to do with nodes.
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// List the nodes.
     List(Server),
+    /// Make a join token, with which a new node enrols; it is shown once.
+    Invite(Invite),
+}
+
+/// What `invite` needs.
+#[derive(Debug, Args)]
+pub struct Invite {
+    /// What the node will be.
+    #[arg(long, default_value = "worker", value_parser = ["worker", "device"])]
+    kind: String,
+    /// How many nodes may use the token.
+    #[arg(long, default_value_t = 1)]
+    uses: u32,
+    /// When it ends by itself, such as `30m`.
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    expires: Duration,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// Does it.
 pub async fn run(action: Action, output: Output) -> Result<(), Failure> {
-    let Action::List(server) = action;
-    let nodes: Vec<NodeInfo> = Api::new(&server)?.list(&["v1", "nodes"]).await?;
+    match action {
+        Action::List(server) => list(&server, output).await,
+        Action::Invite(invite) => make_token(invite, output).await,
+    }
+}
+
+async fn make_token(invite: Invite, output: Output) -> Result<(), Failure> {
+    let request = JoinTokenRequest {
+        kind: invite.kind,
+        uses_max: Some(invite.uses),
+        expires_in_seconds: Some(invite.expires.as_secs()),
+    };
+    let path = ["v1", "join_tokens"];
+    let created: JoinTokenCreated = Api::new(&invite.server)?.post(&path, &request).await?;
+    output.show(&created, || created.secret.clone());
+    let role = if created.token.kind == "device" { "device-agent" } else { "worker" };
+    note(&format!(
+        "shown only now; on the new machine: firmament {role} --gateway {} --join-token TOKEN",
+        invite.server.url
+    ));
+    Ok(())
+}
+
+async fn list(server: &Server, output: Output) -> Result<(), Failure> {
+    let nodes: Vec<NodeInfo> = Api::new(server)?.list(&["v1", "nodes"]).await?;
     let head = ["ID", "NAME", "KIND", "STATE", "RUNNING", "ADAPTERS", "DEVICE"];
     output.list(&nodes, &head, row, "no node has enrolled yet");
     Ok(())

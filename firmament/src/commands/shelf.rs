@@ -9,7 +9,7 @@ use protocol::FirmwareId;
 use crate::data::DataDir;
 use crate::failure::Failure;
 
-const NAMES_ADVICE: &str = "see `firmament firmware list`";
+const NAMES_ADVICE: &str = "see `firmament firmware list`; of an id, 6 digits are enough";
 /// Digits of an id that are enough to name a firmware.
 const ID_DIGITS_MIN: usize = 6;
 
@@ -90,7 +90,7 @@ pub fn all(data: &DataDir) -> Vec<Known> {
     known
 }
 
-/// The firmware that `name` means: a name, `name@version` or the beginning of an id.
+/// The firmware that `name` means: a name, `name@version` or the first digits of an id.
 pub fn find(data: &DataDir, name: &str) -> Result<Known, Failure> {
     let mut found: Vec<Known> =
         all(data).into_iter().filter(|known| known.is_called(name)).collect();

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use node::{NodeConfig, NodeError, Url};
-use protocol::NodeKind;
 use protocol::link::JoinToken;
+use protocol::{NodeId, NodeKind};
 
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
+use crate::output::print;
 
 /// Where to dial.
 #[derive(Debug, Clone, Args)]
@@ -23,17 +24,22 @@ impl DialArguments {
     /// The settings of a node of this kind.
     pub fn node(&self, kind: NodeKind, data: &DataDir, adapter_budget_bytes: u64) -> NodeConfig {
         let config = NodeConfig::new(self.gateway.clone(), kind, kind.as_str(), data.node(kind));
-        NodeConfig { join_token: self.join_token.clone(), adapter_budget_bytes, ..config }
+        let join_token = self.join_token.clone();
+        NodeConfig { join_token, adapter_budget_bytes, on_link: Some(say_linked), ..config }
     }
+}
+
+/// The node's `ready`.
+fn say_linked(config: &NodeConfig, node: &NodeId) {
+    let gateway = config.gateway.origin().ascii_serialization(); // without anybody's password
+    print(&format!("linked {gateway} as {} {node}", config.kind));
 }
 
 /// A node that could not go on.
 pub fn ended(error: NodeError) -> Failure {
     let advice = match error {
         NodeError::EngineStopped => "start it again; the log says why the engine stopped",
-        _ => {
-            "check --gateway and, for a new machine, --join-token (one from `POST /v1/join_tokens`)"
-        }
+        _ => "check --gateway and, for a new machine, --join-token (from `firmament node invite`)",
     };
     Failure::with(Exit::Failed, error, advice)
 }

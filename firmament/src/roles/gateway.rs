@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use clap::Args;
 use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
@@ -90,6 +89,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     front.start(&answering, &scope);
     print(&format!("listening http://{address}"));
     super::until_told(&scope).await?;
+    super::say_draining(None);
     super::end(&answering, drain).await;
     super::end(&scope, drain).await;
     record.registry.close().await;
@@ -105,13 +105,6 @@ pub async fn migrate(data: &DataDir, output: Output) -> Result<(), Failure> {
         format!("{} has this release's schema", path.display())
     });
     Ok(())
-}
-
-/// Live state is in the gateway's process: another process could not see it.
-pub fn no_scheduler_alone() -> Failure {
-    let what =
-        anyhow!("a scheduler of its own needs live state that processes share, and there is none");
-    Failure::new(what, "use `firmament gateway`, which runs a scheduler beside the gateway")
 }
 
 fn refused(error: GatewayError) -> Failure {

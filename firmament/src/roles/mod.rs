@@ -50,6 +50,17 @@ async fn until_told(scope: &Scope) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a first signal begins; `running` requests, where that is known.
+fn say_draining(running: Option<u32>) {
+    let what = match running {
+        Some(0) => return,
+        Some(1) => "1 request".to_owned(),
+        Some(count) => format!("{count} requests"),
+        None => "running requests".to_owned(),
+    };
+    note(&format!("finishing {what}; press Ctrl-C again to stop now"));
+}
+
 /// Ends a scope; names what did not end in time.
 async fn end(scope: &Scope, drain: Duration) {
     for task in scope.shutdown(drain + SHUTDOWN_SPARE).await {
@@ -71,6 +82,7 @@ async fn node_until_told(
         outcome = &mut running => return outcome.map(Ok),
         told = until_told(&listening) => if let Err(failure) = told { return Ok(Err(failure)) },
     }
+    say_draining(None);
     scope.cancel();
     let outcome = tokio::time::timeout(drain + SHUTDOWN_SPARE, running).await;
     end(scope, Duration::ZERO).await;

@@ -80,10 +80,16 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     };
     front.start(&up.answering, &up.rest);
     let mut engine = None;
-    let outcome = tokio::select! {
+    let mut outcome = tokio::select! {
+        biased; // a fetch that is interrupted says so itself
         outcome = up.serve(&arguments, &known, keyless, &mut engine) => outcome,
         told = super::until_told(&up.rest) => told,
     };
+    match &engine {
+        _ if outcome.is_err() => {}
+        Some(engine) => super::say_draining(Some(engine.stats().running + engine.stats().waiting)),
+        None => outcome = Err(Failure::interrupted("the start", "run `firmament up` again")),
+    }
     up.working.cancel(); // running work goes on to its end, and the links with it
     super::end(&up.answering, drain).await;
     super::end(&up.working, drain).await;
@@ -170,7 +176,8 @@ impl Up<'_> {
         let enrolled = self.record.registry.node(identity.node()).await.map_err(broken)?.is_some();
         let join_token = if enrolled { None } else { Some(self.join_token(kind).await?) };
         let adapter_budget_bytes = arguments.engine.adapter_budget_bytes();
-        let drain_max = arguments.gateway.drain_timeout;
+        // The gateway tells callers that time is up; nodes that left first would look lost.
+        let drain_max = arguments.gateway.drain_timeout + super::SHUTDOWN_SPARE / 2;
         Ok(NodeConfig { join_token, adapter_budget_bytes, drain_max, ..config })
     }
 

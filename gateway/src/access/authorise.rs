@@ -99,7 +99,8 @@ async fn identify(
     uri: &Uri,
     peer: Option<Peer>,
 ) -> Result<Caller, ApiError> {
-    if let Some(text) = bearer(headers)? {
+    let said = bearer(headers)?;
+    if let Some(text) = said {
         // Clients of OpenAI must send some key. On this machine any placeholder will do; what looks
         // like a key of ours is checked.
         if let Some(token) = ApiToken::parse(text) {
@@ -107,13 +108,14 @@ async fn identify(
         }
     }
     if app.config.require_key || !peer.is_some_and(|peer| peer.is_local()) {
-        return Err(ApiError::Unauthorised(
-            "this server needs an API key: `Authorization: Bearer fmk_...`",
-        ));
+        return Err(ApiError::Unauthorised(match said {
+            Some(_) => "the API key is not valid: keys of this server begin with `fmk_`",
+            None => "this server needs an API key: `Authorization: Bearer fmk_...`",
+        }));
     }
     check_direct(headers)?;
     check_host(headers, uri.authority().map(http::uri::Authority::as_str))?;
-    check_origin(headers)?;
+    check_origin(headers, &app.config.allow_origin)?;
     Ok(Caller::local())
 }
 

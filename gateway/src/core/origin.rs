@@ -4,7 +4,7 @@
 //! by DNS rebinding (it then sends its own name as `Host`). Both headers must name this machine.
 
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::ApiError;
 
@@ -46,16 +46,19 @@ pub fn check_direct(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Checks `Origin`, if there is one: it must be a page that this machine serves.
+/// Checks `Origin`, if there is one: it must be a page that this machine serves, or one of `others`.
 ///
 /// # Errors
 /// 403 `origin_forbidden`.
-pub fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
-    let allowed = |origin: &str| {
+pub fn check_origin(headers: &HeaderMap, others: &[HeaderValue]) -> Result<(), ApiError> {
+    let of_this_machine = |origin: &str| {
         let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         authority.is_some_and(is_loopback_authority)
     };
-    if headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(allowed)) {
+    let allowed = |origin: &HeaderValue| {
+        others.contains(origin) || origin.to_str().is_ok_and(of_this_machine)
+    };
+    if headers.get_all(ORIGIN).iter().all(allowed) {
         return Ok(());
     }
     Err(ApiError::Forbidden {
@@ -86,8 +89,6 @@ pub fn is_loopback_authority(authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -129,9 +130,9 @@ mod tests {
         let with = |origin: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(ORIGIN, HeaderValue::from_static(origin));
-            check_origin(&headers).is_ok()
+            check_origin(&headers, &[]).is_ok()
         };
-        assert!(check_origin(&HeaderMap::new()).is_ok());
+        assert!(check_origin(&HeaderMap::new(), &[]).is_ok());
         assert!(with("http://localhost:3000") && with("https://127.0.0.1"));
         for origin in ["null", "https://evil.example", "http://localhost.evil.example", "file://"] {
             assert!(!with(origin), "{origin}");

@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{ErrorCode, Event, NodeKind, Placement, Work, WorkError};
 use scheduler::core::{PlaceError, PlaceRequest};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
 use super::tally::Tally;
@@ -71,7 +72,7 @@ pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
         let node = lease.decision.placement.node.clone();
         match begin(app, &task, lease, deadline).await {
             Ok(run) => return Ok(run),
-            Err(error) if error.code.retryable() => {
+            Err(error) if error.code.retryable() && !app.drained.is_cancelled() => {
                 let code = error.code.as_str();
                 tracing::warn!(node.id = %node, error.code = code, "node {node} did not begin: {code}");
                 app.metrics.retries.with_label_values(&[code]).inc();
@@ -105,7 +106,8 @@ async fn begin(
     let events = timeout_at(deadline, sent).await.map_err(|_| too_late())??;
     let meter = Meter::new(app, task, &placement);
     let tally = Tally::begun(task.permit.clone(), task.cost.prompt_tokens);
-    let mut running = Running { events, deadline, meter, tally, lease: Some(lease) };
+    let drained = app.drained.clone();
+    let mut running = Running { events, deadline, drained, meter, tally, lease: Some(lease) };
     let first = running.next().await;
     if first.as_ref().is_err_and(|error| error.code != ErrorCode::DeadlineExceeded) {
         running.tally.nothing_ran();
@@ -126,6 +128,7 @@ async fn begin(
 struct Running {
     events: Events,
     deadline: Instant,
+    drained: CancellationToken,
     meter: Meter,
     tally: Tally,
     lease: Option<Lease>,
@@ -133,7 +136,14 @@ struct Running {
 
 impl Running {
     async fn next(&mut self) -> Result<Event, WorkError> {
-        let next = timeout_at(self.deadline, self.events.next()).await.map_err(|_| too_late())?;
+        let next = tokio::select! {
+            biased;
+            next = timeout_at(self.deadline, self.events.next()) => next.map_err(|_| too_late())?,
+            () = self.drained.cancelled() => {
+                let message = "the server is shutting down and the answer was not ready in time";
+                return Err(WorkError::new(ErrorCode::Draining, message));
+            }
+        };
         let event = next.unwrap_or_else(|| {
             Err(WorkError::new(ErrorCode::NodeLost, "the node was lost before it had finished"))
         })?;

@@ -60,28 +60,52 @@ async fn read(body: Body, stall: Duration) -> Result<Bytes, ApiError> {
 
 /// Reads `body`, all of it.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(wrong(None, "the body is a JSON object, not a list".to_owned()));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         // A syntax error has a place but no field that is to blame.
         let param = (error.is_data() && path != ".").then_some(path);
-        let param = missing_field(&error).or(param);
-        ApiError::Invalid { param, code: "invalid_request", message: cut_long(&error.to_string()) }
+        let param = missing_field(&error, param.as_deref()).or(param);
+        wrong(param, cut_long(&in_plain_words(&error.to_string())))
     })?;
-    json.end().map_err(|_| ApiError::Invalid {
-        param: None,
-        code: "invalid_request",
-        message: "there is something after the JSON value".to_owned(),
-    })?;
+    json.end().map_err(|_| wrong(None, "there is something after the JSON value".to_owned()))?;
     Ok(value)
 }
 
-/// The field that serde says is missing: its path is that of the object around it.
-fn missing_field(error: &serde_json::Error) -> Option<String> {
+fn wrong(param: Option<String>, message: String) -> ApiError {
+    ApiError::Invalid { param, code: "invalid_request", message }
+}
+
+/// The field that serde says is missing, with the object around it.
+fn missing_field(error: &serde_json::Error, around: Option<&str>) -> Option<String> {
     let text = error.to_string();
     let name = text.strip_prefix("missing field `")?.split('`').next()?;
-    Some(name.to_owned())
+    Some(around.map_or_else(|| name.to_owned(), |path| format!("{path}.{name}")))
+}
+
+/// serde names this program's own types; the caller knows JSON's.
+fn in_plain_words(text: &str) -> String {
+    const TYPES: [(&[&str], &str); 5] = [
+        (&["u8", "u16", "u32", "u64", "usize"], "a whole number of 0 or more"),
+        (&["i32", "i64"], "a whole number"),
+        (&["f32", "f64"], "a number"),
+        (&["a sequence"], "a list"),
+        (&["a map"], "an object"),
+    ];
+    let Some((before, after)) = text.split_once("expected ") else { return text.to_owned() };
+    let (what, place) = after.split_once(" at line").map_or((after, None), |(w, p)| (w, Some(p)));
+    let known = TYPES.iter().find(|(names, _)| names.contains(&what)).map(|(_, plain)| *plain);
+    let plain = match known {
+        Some(plain) => plain,
+        None if what.starts_with("struct ") || what.starts_with("internally tagged") => "an object",
+        None => what,
+    };
+    let place = place.map(|place| format!(" at line{place}")).unwrap_or_default();
+    format!("{before}expected {plain}{place}")
 }
 
 fn cut_long(text: &str) -> String {
@@ -141,6 +165,7 @@ mod tests {
         assert_eq!(param(r#"{"model":"m","messages":[],"temperature":"NaN"}"#), "temperature");
         assert_eq!(param(r#"{"model":"m","messages":[{"role":"x"}]}"#), "messages[0].role");
         assert_eq!(param(r#"{"model":"m"}"#), "messages");
+        assert_eq!(param(r#"{"model":"m","messages":[{"content":"x"}]}"#), "messages[0].role");
         assert_eq!(param(r#"{"messages":[]}"#), "model");
         assert_eq!(param(r#"{"model":"m","messages":[],"n":-1}"#), "n");
         assert_eq!(
@@ -161,6 +186,16 @@ mod tests {
         assert_eq!(refused(r#"{"model":"m","messages":[]} x"#).0, None);
         let deep = format!(r#"{{"model":"m","messages":[],"user":{}}}"#, "[".repeat(10_000));
         assert!(refused(&deep).1.contains("recursion limit"));
+    }
+
+    #[test]
+    fn messages_speak_of_json_and_not_of_this_programs_types() {
+        let message = |body: &str| refused(body).1;
+        assert_eq!(message(" []"), "the body is a JSON object, not a list");
+        let number = message(r#"{"model":"m","messages":[],"n":-1}"#);
+        assert!(number.contains("expected a whole number of 0 or more"), "{number}");
+        let object = message(r#"{"model":"m","messages":[],"stream_options":"x"}"#);
+        assert!(object.contains("expected an object"), "{object}");
     }
 
     #[test]

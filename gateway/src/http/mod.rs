@@ -2,12 +2,14 @@
 //! Owns: reading bodies and headers, counting. Never: what a route does.
 
 mod context;
+mod cors;
 mod json;
 mod observe;
 mod page;
 mod peer;
 
 pub use context::{PlacementWish, RequestContext};
+pub use cors::cors;
 pub use json::{ApiJson, ApiPath, ApiQuery};
 pub use observe::observe;
 pub use page::PageQuery;

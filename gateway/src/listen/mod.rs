@@ -34,6 +34,8 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
 const H2_STREAMS_MAX: u32 = 256;
 const H2_PING_EVERY: Duration = Duration::from_secs(20);
+/// For the answers to requests that did not end within the drain time.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Pause after the system refused to accept, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,7 +72,11 @@ pub async fn serve(
         });
     }
     drop(listener);
-    let left = running.shutdown(app.config.drain_timeout).await.len();
+    let mut left = running.shutdown(app.config.drain_timeout).await.len();
+    if left > 0 {
+        app.drained.cancel(); // a request that is told so has an answer, a cut connection none
+        left = running.shutdown(FAREWELL_MAX).await.len();
+    }
     if left > 0 {
         tracing::warn!(connections = left, "{left} connections did not end in time");
     }
@@ -114,7 +120,7 @@ async fn connection(
         }
     }
     served.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(config.drain_timeout, served).await;
+    let _ = tokio::time::timeout(config.drain_timeout + FAREWELL_MAX, served).await;
 }
 
 async fn answer(

@@ -121,6 +121,7 @@ impl ChatChunks {
             created: self.head.created,
             model: self.head.model.clone(),
             system_fingerprint: self.head.fingerprint.clone(),
+            adapter_generation: self.head.adapter_generation.clone(),
             service_tier: Some("default".to_owned()),
             choices: Vec::new(),
             usage: self.include_usage.then_some(None),

@@ -79,6 +79,7 @@ impl ChatReply {
             model: self.head.model,
             usage: UsageReport::from(self.usage),
             system_fingerprint: self.head.fingerprint,
+            adapter_generation: self.head.adapter_generation,
             service_tier: Some("default".to_owned()),
         }
     }

@@ -109,6 +109,7 @@ impl CompletionChunks {
             created: self.head.created,
             model: self.head.model.clone(),
             system_fingerprint: self.head.fingerprint.clone(),
+            adapter_generation: self.head.adapter_generation.clone(),
             choices: Vec::new(),
             usage: self.include_usage.then_some(None),
         }

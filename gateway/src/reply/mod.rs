@@ -33,6 +33,8 @@ pub struct Head {
     pub model: String,
     /// The firmware that runs.
     pub fingerprint: Option<String>,
+    /// The adapter generations that run, if any do.
+    pub adapter_generation: Option<String>,
 }
 
 const fn finish_reason(reason: FinishReason) -> &'static str {

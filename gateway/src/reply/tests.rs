@@ -5,7 +5,13 @@ use protocol::{Event, FinishReason, Usage};
 use super::*;
 
 fn head() -> Head {
-    Head { id: "chatcmpl-1".into(), created: 1, model: "m".into(), fingerprint: None }
+    Head {
+        id: "chatcmpl-1".into(),
+        created: 1,
+        model: "m".into(),
+        fingerprint: None,
+        adapter_generation: None,
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use protocol::AdapterName;
 use protocol::api::{AdapterInfo, AliasInfo, Deleted, GenerationInfo, List};
 use protocol::openai::ErrorBody;
+use protocol::{AdapterName, TenantId};
 use serde_json::json;
+use store::StoreError;
 use store::registry::{Adapter, AdapterKey, Alias, Generation, PageRequest};
 
 use crate::access::Caller;
@@ -28,7 +29,8 @@ pub async fn list_adapters(
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<List<AdapterInfo>>, ApiError> {
     let page = app.registry.adapters(&caller.tenant, &page.into()).await?;
-    let data = page.items.iter().map(describe).collect();
+    let aliases = own_aliases(&app, &caller.tenant).await?;
+    let data = page.items.iter().map(|adapter| describe(adapter, &aliases)).collect();
     Ok(Json(List::page(data, page.next)))
 }
 
@@ -49,14 +51,10 @@ pub async fn get_adapter(
     let name = adapter_name(&name)?;
     let found = app.registry.adapter(&caller.tenant, &name).await?;
     let adapter = found.ok_or_else(|| no_adapter(name.as_str()))?;
-    let mut info = describe(&adapter);
+    let aliases = own_aliases(&app, &caller.tenant).await?;
+    let mut info = describe(&adapter, &aliases);
     let generations = app.registry.generations(&adapter.key, &PageRequest::longest()).await?;
     info.generations = generations.items.iter().map(generation_info).collect();
-    if adapter.key.tenant == caller.tenant {
-        let aliases = app.registry.aliases(&caller.tenant, &PageRequest::longest()).await?;
-        let own = aliases.items.iter().filter(|alias| alias.target.adapter == adapter.key);
-        info.aliases = own.map(alias_info).collect();
-    }
     Ok(Json(info))
 }
 
@@ -76,13 +74,18 @@ pub async fn delete_adapter(
 ) -> Result<Json<Deleted>, ApiError> {
     let name = adapter_name(&name)?;
     let key = AdapterKey { tenant: caller.tenant.clone(), name };
-    let unused = app.registry.delete_adapter(&key).await?;
+    let unused = app.registry.delete_adapter(&key).await.map_err(|error| match error {
+        StoreError::NotFound { .. } => no_adapter(key.name.as_str()),
+        error => error.into(),
+    })?;
     app.audit(&caller, "adapter.delete", format!("adapter/{}", key.name), json!({})).await;
     files::remove_unused(&app, unused).await;
     Ok(Json(Deleted { id: key.name.to_string(), object: "adapter".to_owned(), deleted: true }))
 }
 
-pub(super) fn describe(adapter: &Adapter) -> AdapterInfo {
+/// An adapter with those of `aliases` that are its own.
+pub(super) fn describe(adapter: &Adapter, aliases: &[Alias]) -> AdapterInfo {
+    let own = aliases.iter().filter(|alias| alias.target.adapter == adapter.key);
     AdapterInfo {
         id: adapter.key.name.to_string(),
         object: "adapter".to_owned(),
@@ -91,9 +94,22 @@ pub(super) fn describe(adapter: &Adapter) -> AdapterInfo {
         pinned: adapter.pinned,
         created: adapter.created_at.unix_timestamp(),
         generation: adapter.current.as_ref().map(|current| current.id.to_string()),
+        state: adapter.state.map(|state| state.as_str().to_owned()),
+        failure: adapter.failure.clone(),
         generations: Vec::new(),
-        aliases: Vec::new(),
+        aliases: own.map(alias_info).collect(),
     }
+}
+
+/// Every alias of a tenant.
+pub(super) async fn own_aliases(app: &App, tenant: &TenantId) -> Result<Vec<Alias>, ApiError> {
+    let (mut all, mut page) = (Vec::new(), Some(PageRequest::longest()));
+    while let Some(request) = page {
+        let mut found = app.registry.aliases(tenant, &request).await?;
+        all.append(&mut found.items);
+        page = request.following(&found);
+    }
+    Ok(all)
 }
 
 /// A name from a path; what cannot be a name is one that does not exist.

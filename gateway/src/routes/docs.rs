@@ -4,7 +4,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::get;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use protocol::openai::ChatChunk;
@@ -53,6 +53,7 @@ impl utoipa::Modify for Security {
 /// Both tell the same to everybody, so they have no guard.
 pub(super) fn routes(router: Router<App>, json: &Arc<str>) -> Router<App> {
     let json = Arc::clone(json);
+    let router = router.route("/", get(|| ready(Redirect::to("/docs"))));
     router.route("/docs", get(page)).route("/openapi.json", get(move || ready(description(&json))))
 }
 

@@ -17,6 +17,7 @@ pub(super) fn head(app: &App, prefix: &str, model: &ResolvedModel) -> Head {
         created: app.now().unix_timestamp(),
         model: model.written.clone(),
         fingerprint: Some(model.fingerprint()),
+        adapter_generation: Some(model.generations()).filter(|ids| !ids.is_empty()),
     }
 }
 

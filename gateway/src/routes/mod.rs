@@ -30,7 +30,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Need, Right, guard};
 use crate::app::App;
-use crate::http::observe;
+use crate::http::{cors, observe};
 
 /// What a form may take beside the files in it.
 const FORM_BYTES_MAX: u64 = 1 << 20;
@@ -43,12 +43,15 @@ pub fn router(app: &App, links: Option<Router>) -> Router {
     // JSON bodies have a limit of their own where they are read; this one is for uploads.
     let upload_bytes_max = app.config.adapter_bytes_max.saturating_add(FORM_BYTES_MAX);
     let upload_bytes_max = usize::try_from(upload_bytes_max).unwrap_or(usize::MAX);
-    routes
+    let mut routes = routes
         .layer(DefaultBodyLimit::max(upload_bytes_max))
         .merge(links.unwrap_or_default())
         .fallback(fallback::unknown_path)
-        .method_not_allowed_fallback(fallback::wrong_method)
-        .layer(from_fn_with_state(app.clone(), observe))
+        .method_not_allowed_fallback(fallback::wrong_method);
+    if !app.config.allow_origin.is_empty() {
+        routes = routes.layer(cors(&app.config.allow_origin));
+    }
+    routes.layer(from_fn_with_state(app.clone(), observe))
 }
 
 /// The routes that `/openapi.json` describes.

@@ -1,10 +1,13 @@
 //! `/v1/models`
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::extract::State;
 use protocol::openai::{ErrorBody, ModelCard, ModelList};
-use store::registry::{Adapter, GenerationState, PageRequest};
+use store::registry::{Adapter, Alias, GenerationState, PageRequest};
 
+use super::adapters::own_aliases;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
@@ -12,7 +15,7 @@ use crate::http::ApiPath;
 use crate::models::{self, KnownFirmware};
 use crate::valid::ModelSpec;
 
-/// Lists what the caller may name in `model`: `default`, firmwares, adapters.
+/// Lists what the caller may name in `model`: `default`, firmwares, adapters, aliases.
 #[utoipa::path(
     get, path = "/v1/models", tag = "models",
     responses(
@@ -37,6 +40,10 @@ pub async fn list_models(
         data.extend(adapters.items.iter().filter_map(|one| adapter_card(one, &firmwares)));
         page = request.following(&adapters);
     }
+    let listed: HashSet<String> = data.iter().map(|card| card.id.clone()).collect();
+    let aliases = own_aliases(&app, &caller.tenant).await?;
+    let others = aliases.iter().filter(|alias| !listed.contains(alias.name.as_str()));
+    data.extend(others.map(|alias| alias_card(alias, &firmwares)));
     Ok(Json(ModelList { object: "list".to_owned(), data }))
 }
 
@@ -92,4 +99,18 @@ fn adapter_card(adapter: &Adapter, firmwares: &[KnownFirmware]) -> Option<ModelC
         parent: base.map(|known| known.name.clone()),
         max_model_len: base.and_then(|known| known.context_length),
     })
+}
+
+/// The card of another name for a generation; all that have one answer.
+fn alias_card(alias: &Alias, firmwares: &[KnownFirmware]) -> ModelCard {
+    let base = firmwares.iter().find(|known| known.id == alias.firmware);
+    ModelCard {
+        id: alias.name.to_string(),
+        object: "model".to_owned(),
+        created: alias.target_created_at.unix_timestamp(),
+        owned_by: alias.target.adapter.tenant.to_string(),
+        root: Some(alias.target.id.to_string()),
+        parent: base.map(|known| known.name.clone()),
+        max_model_len: base.and_then(|known| known.context_length),
+    }
 }

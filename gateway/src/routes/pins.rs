@@ -9,7 +9,7 @@ use scheduler::core::NodeState;
 use serde_json::json;
 use store::registry::{Adapter, AdapterKey, Current, GenerationState};
 
-use super::adapters::{adapter_name, describe, no_adapter};
+use super::adapters::{adapter_name, describe, no_adapter, own_aliases};
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
@@ -73,7 +73,8 @@ async fn set(
     app.registry.pin_adapter(&adapter.key, pinned).await?;
     let action = if pinned { "adapter.pin" } else { "adapter.unpin" };
     app.audit(caller, action, format!("adapter/{}", adapter.key.name), json!({})).await;
-    Ok(Json(describe(&Adapter { pinned, ..adapter })))
+    let aliases = own_aliases(app, &caller.tenant).await?;
+    Ok(Json(describe(&Adapter { pinned, ..adapter }, &aliases)))
 }
 
 /// Refuses a pin that a node could not hold beside the others.

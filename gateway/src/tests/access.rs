@@ -230,3 +230,47 @@ async fn nobody_makes_a_key_with_more_rights_than_their_own() {
     assert_eq!(rig.send(make(json!({"name": "k", "tenant": "local"}))).await.error().0, 403);
     assert_eq!(rig.send(make(json!({"name": "k", "scopes": ["admin"]}))).await.status, 201);
 }
+
+#[tokio::test]
+async fn a_wrong_key_and_no_key_are_told_apart() {
+    let rig = Rig::start().await;
+    let ask = || {
+        let mut request = request(Method::GET, "/v1/models", None);
+        from(&mut request, "10.0.0.9:1", "0.0.0.0:8080");
+        request
+    };
+    let message = async |request| {
+        rig.send(request).await.json()["error"]["message"].as_str().expect("text").to_owned()
+    };
+    assert!(message(ask()).await.contains("needs an API key"));
+    assert!(message(bearer(ask(), "sk-1234")).await.contains("not valid"));
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_call_only_if_it_was_named() {
+    const APP: &str = "https://app.example";
+    let preflight = async |rig: &Rig, origin: &'static str| {
+        let mut asked = request(Method::OPTIONS, "/v1/chat/completions", None);
+        asked.headers_mut().insert(header::ORIGIN, header::HeaderValue::from_static(origin));
+        let method = header::HeaderValue::from_static("POST");
+        asked.headers_mut().insert(header::ACCESS_CONTROL_REQUEST_METHOD, method);
+        rig.send(asked).await
+    };
+    let models = async |rig: &Rig| {
+        let mut asked = request(Method::GET, "/v1/models", None);
+        asked.headers_mut().insert(header::ORIGIN, header::HeaderValue::from_static(APP));
+        rig.send(asked).await
+    };
+    let closed = Rig::start().await;
+    assert_eq!(preflight(&closed, APP).await.status, 405);
+    assert_eq!(models(&closed).await.status, 403);
+    let allow_origin = vec![header::HeaderValue::from_static(APP)];
+    let config = crate::GatewayConfig { allow_origin, ..crate::GatewayConfig::default() };
+    let open = Rig::with(config).await;
+    let answer = preflight(&open, APP).await;
+    assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-origin")), (200, APP));
+    assert!(answer.header("access-control-allow-headers").contains("content-type"));
+    assert_eq!(models(&open).await.header("access-control-allow-origin"), APP);
+    let other = preflight(&open, "https://other.example").await;
+    assert_eq!(other.header("access-control-allow-origin"), "");
+}

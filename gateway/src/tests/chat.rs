@@ -369,7 +369,7 @@ async fn numbers_out_of_range_are_refused_by_name() {
     let huge = 9_223_372_036_854_775_808_u64;
     for (field, values) in [
         ("temperature", vec![json!(-0.1), json!(2.1), json!(1e308), json!("NaN"), json!("1")]),
-        ("top_p", vec![json!(0), json!(-1), json!(1.01), json!(1e308)]),
+        ("top_p", vec![json!(-0.1), json!(-1), json!(1.01), json!(1e308)]),
         ("top_k", vec![json!(-2), json!(1.5), json!(huge), json!(2_147_483_648_u64)]),
         ("min_p", vec![json!(-0.1), json!(1.1)]),
         ("presence_penalty", vec![json!(-2.1), json!(2.1)]),
@@ -416,10 +416,9 @@ async fn known_fields_that_would_change_the_result_are_refused_and_harmless_ones
         ("modalities", json!(["text", "audio"])),
         ("prediction", json!({"type": "content"})),
         ("web_search_options", json!({})),
-        ("reasoning_effort", json!("high")),
+        ("reasoning_effort", json!("endless")),
         ("verbosity", json!("low")),
         ("service_tier", json!("flex")),
-        ("store", json!(true)),
         ("moderation", json!({"x": 1})),
         ("adapter_source", json!("hub")),
     ] {
@@ -427,9 +426,9 @@ async fn known_fields_that_would_change_the_result_are_refused_and_harmless_ones
         assert_eq!((reply.error().0, reply.error().2.as_deref()), (400, Some(field)));
     }
     let harmless = json!({
-        "metadata": {"a": "b"}, "user": "u", "safety_identifier": "s", "store": false,
+        "metadata": {"a": "b"}, "user": "u", "safety_identifier": "s", "store": true, "top_p": 0,
         "service_tier": "auto", "prompt_cache_key": "k", "modalities": ["text"],
-        "reasoning_effort": "none", "functions": [], "audio": null, "parallel_tool_calls": true,
+        "reasoning_effort": "low", "functions": [], "audio": null, "parallel_tool_calls": true,
     });
     assert_eq!(rig.post(CHAT, chat(harmless)).await.status, 200);
 }

@@ -36,6 +36,13 @@ async fn every_reference_in_the_description_leads_somewhere() {
 }
 
 #[tokio::test]
+async fn the_address_that_the_server_prints_leads_to_the_page() {
+    let rig = Rig::start().await;
+    let reply = rig.get("/").await;
+    assert_eq!((reply.status.as_u16(), reply.header("location")), (303, "/docs"));
+}
+
+#[tokio::test]
 async fn the_page_needs_nothing_from_elsewhere() {
     let rig = Rig::start().await;
     let page = rig.get("/docs").await;

@@ -7,13 +7,14 @@ use telemetry::Scope;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::mock::{STARTED, Script};
 use super::rig::Rig;
 use crate::{GatewayConfig, listen, routes};
 
 struct Served {
     address: SocketAddr,
     scope: Scope,
-    _rig: Rig,
+    rig: Rig,
 }
 
 impl Served {
@@ -26,7 +27,7 @@ impl Served {
         scope.spawn("listener", async move {
             listen::serve(listener, address, router, &app, &inner).await;
         });
-        Self { address, scope, _rig: rig }
+        Self { address, scope, rig }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -119,4 +120,25 @@ async fn shutdown_closes_idle_connections_and_takes_no_more() {
     assert!(served.scope.shutdown(Duration::from_secs(10)).await.is_empty());
     closed(&mut idle).await;
     assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_outlasts_the_drain_time_is_told_so() {
+    let config = GatewayConfig { drain_timeout: Duration::from_millis(100), ..impatient() };
+    let served = Served::start(config).await;
+    served.rig.nodes.script("phone", Script::Hang(vec![STARTED]));
+    let body = r#"{"model":"default","messages":[{"role":"user","content":"Hi"}]}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\
+         content-type: application/json\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = served.connect().await;
+    stream.write_all(head.as_bytes()).await.expect("it is sent");
+    while served.rig.app.placements.inflight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(served.scope.shutdown(Duration::from_secs(10)).await.is_empty());
+    let reply = closed(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 503") && reply.contains("\"draining\""), "{reply}");
 }

@@ -9,4 +9,5 @@ mod documents;
 mod listener;
 mod mock;
 mod operators;
+mod pins;
 mod rig;

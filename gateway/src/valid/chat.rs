@@ -81,10 +81,12 @@ fn refuse_unsupported(request: &ChatRequest) -> Result<(), ApiError> {
     unsupported::only("prediction", request.prediction.as_ref(), &[])?;
     unsupported::only("moderation", request.moderation.as_ref(), &[])?;
     unsupported::only("web_search_options", request.web_search_options.as_ref(), &[])?;
-    unsupported::only("reasoning_effort", request.reasoning_effort.as_ref(), &["none"])?;
+    // These models do not reason apart from their answer, so an effort changes nothing.
+    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh"];
+    unsupported::only("reasoning_effort", request.reasoning_effort.as_ref(), &efforts)?;
     unsupported::only("verbosity", request.verbosity.as_ref(), &["medium"])?;
     unsupported::only("service_tier", request.service_tier.as_ref(), &["auto", "default"])?;
-    unsupported::absent("store", request.store.as_ref())?;
+    unsupported::flag("store", request.store.as_ref())?;
     let text_only = |value: &Value| value.is_null() || *value == json!(["text"]);
     if !request.modalities.as_ref().is_none_or(text_only) {
         return Err(ApiError::Invalid {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::Sampling;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, cut};
 
 /// Most entries of `logit_bias`.
 const BIASES_MAX: usize = 1024;
@@ -27,10 +27,8 @@ pub(super) struct SamplingFields {
 impl SamplingFields {
     /// The result's seed is set later: see [`super::Generate::work`].
     pub(super) fn check(self) -> Result<Sampling, ApiError> {
-        let top_p = number("top_p", self.top_p, 1.0, 0.0..=1.0)?;
-        if top_p == 0.0 {
-            return Err(ApiError::invalid("top_p", "`top_p` is above 0 and up to 1"));
-        }
+        // The likeliest token is always kept: a share of 0 keeps that one alone.
+        let top_p = number("top_p", self.top_p, 1.0, 0.0..=1.0)?.max(f32::MIN_POSITIVE);
         let repetition_penalty =
             number("repetition_penalty", self.repetition_penalty, 1.0, 0.0..=2.0)?;
         if repetition_penalty == 0.0 {
@@ -91,13 +89,17 @@ fn logit_bias(biases: Option<BTreeMap<String, f64>>) -> Result<BTreeMap<u32, f32
         let message = format!("`logit_bias` has at most {BIASES_MAX} entries");
         return Err(ApiError::invalid("logit_bias", message));
     }
-    let entry = |(token, bias): (String, f64)| {
-        let digits = !token.is_empty() && token.bytes().all(|b| b.is_ascii_digit());
-        let token = token.parse().ok().filter(|&id: &u32| digits && id <= TOKEN_MAX)?;
-        (-100.0..=100.0).contains(&bias).then_some((token, bias as f32))
-    };
-    biases.into_iter().map(entry).collect::<Option<_>>().ok_or_else(|| {
-        let message = "`logit_bias` maps token ids to numbers from -100 to 100";
-        ApiError::invalid("logit_bias", message)
-    })
+    biases.into_iter().map(|(token, bias)| bias_of(&token, bias)).collect()
+}
+
+fn bias_of(token: &str, bias: f64) -> Result<(u32, f32), ApiError> {
+    let digits = !token.is_empty() && token.bytes().all(|b| b.is_ascii_digit());
+    let id = token.parse().ok().filter(|&id: &u32| digits && id <= TOKEN_MAX);
+    let wrong = |message: String| ApiError::invalid("logit_bias", message);
+    let id =
+        id.ok_or_else(|| wrong(format!("`{}` in `logit_bias` is no token's id", cut(token))))?;
+    if !(-100.0..=100.0).contains(&bias) {
+        return Err(wrong("`logit_bias` maps token ids to numbers from -100 to 100".to_owned()));
+    }
+    Ok((id, bias as f32))
 }

@@ -11,7 +11,7 @@ pub(super) fn only(param: &str, value: Option<&Value>, harmless: &[&str]) -> Res
         return Ok(());
     }
     let message = match harmless {
-        [] => format!("`{param}` is not supported"),
+        [] | [""] => format!("`{param}` is not supported"),
         some => format!("`{param}` can only be `{}`", some.join("` or `")),
     };
     Err(ApiError::unsupported(param, message))
@@ -26,4 +26,12 @@ pub(super) fn absent(param: &str, value: Option<&Value>) -> Result<(), ApiError>
         Some(_) => false,
     };
     if empty { Ok(()) } else { only(param, value, &[]) }
+}
+
+/// Takes `true` and `false` of a field that does not change the answer.
+pub(super) fn flag(param: &str, value: Option<&Value>) -> Result<(), ApiError> {
+    match value {
+        None | Some(Value::Null | Value::Bool(_)) => Ok(()),
+        Some(_) => Err(ApiError::invalid(param, format!("`{param}` is true or false"))),
+    }
 }

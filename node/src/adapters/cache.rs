@@ -101,6 +101,20 @@ impl Cache {
         Ok(Staged { room, digest, path, file, hasher: Sha256::new(), size_bytes: 0 })
     }
 
+    /// The files that are here.
+    pub(crate) fn digests(&self) -> Vec<Digest> {
+        self.0.shelf.lock().files.keys().copied().collect()
+    }
+
+    /// Removes a file unless it is in use; false if it is.
+    pub(crate) fn forget(&self, digest: Digest) -> io::Result<bool> {
+        let mut shelf = self.0.shelf.lock();
+        if shelf.files.get(&digest).is_some_and(|file| file.pins > 0) {
+            return Ok(false);
+        }
+        self.remove(&mut shelf, digest).map(|()| true)
+    }
+
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.shelf.lock().bytes
@@ -325,6 +339,18 @@ mod tests {
         let found = std::fs::metadata(&path).expect("it is there");
         assert!(found.permissions().readonly());
         assert_ne!(found.modified().expect("a time"), long_ago);
+    }
+
+    #[test]
+    fn a_forgotten_file_is_gone_and_one_in_use_stays_until_it_is_let_go() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = Cache::open(home.path(), 10).expect("it opens");
+        let pinned = keep(&cache, b"aaaa").expect("there is room");
+        let digest = Digest::of(b"aaaa");
+        assert!(!cache.forget(digest).expect("the disk works") && has(&cache, b"aaaa"));
+        drop(pinned);
+        assert!(cache.forget(digest).expect("the disk works"));
+        assert!(cache.digests().is_empty() && cache.bytes() == 0 && !cache.place(digest).exists());
     }
 
     #[test]

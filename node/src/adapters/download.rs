@@ -1,6 +1,7 @@
 //! Manifests and blobs from the gateway, never more than was announced.
 
 use protocol::{AdapterManifest, Digest, GenerationId, WorkError};
+use reqwest::StatusCode;
 
 use super::cache::{Pinned, Staged};
 use super::unavailable;
@@ -50,6 +51,19 @@ impl Session {
         let path = format!("blobs/{digest}");
         self.get(&path, size_bytes, |piece| staged.write(piece)).await?;
         keep(staged).await
+    }
+
+    /// Whether the gateway still has a file or manifest of this digest. Anything but its plain no is
+    /// a yes: what is not known to be gone stays.
+    pub(super) async fn has(&self, digest: Digest) -> bool {
+        for path in [format!("blobs/{digest}"), format!("generations/{digest}")] {
+            let request = self.gateway.client.head(self.gateway.address(&path));
+            let asked = in_time(request.bearer_auth(&self.token).send()).await;
+            if !asked.is_ok_and(|reply| reply.status() == StatusCode::NOT_FOUND) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn get(

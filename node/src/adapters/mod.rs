@@ -7,16 +7,18 @@ mod pins;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use protocol::{
-    AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, ErrorCode, GenerationId, WorkError,
+    AdapterFile, AdapterFileRole, AdapterManifest, AdapterProof, Digest, ErrorCode, GenerationId,
+    WorkError,
 };
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::MissedTickBehavior;
 
 use crate::metrics::NodeMetrics;
 use crate::runs::{AdapterFiles, Runs};
@@ -28,6 +30,8 @@ use download::keep;
 
 /// Adapters that load at once; more wait. Loading is CPU heavy and must not starve decoding.
 const LOADS_MAX: usize = 2;
+/// How often the disk is compared with what the gateway has.
+const SWEEP_EVERY: Duration = Duration::from_mins(5);
 /// Longest `adapter_config.json`.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
@@ -92,6 +96,38 @@ impl Adapters {
         self.load(turn, manifest, session, false).await
     }
 
+    /// Removes from the disk what the gateway has no more, now and every few minutes. Never ends.
+    pub(crate) async fn follow_deletions(&self, session: &Session) {
+        let mut ticks = tokio::time::interval(SWEEP_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for digest in self.cache.digests() {
+                if session.has(digest).await || self.needed().await.contains(&digest) {
+                    continue;
+                }
+                if let Err(error) = self.cache.forget(digest) {
+                    tracing::warn!(error.message = %error, "a deleted adapter's file stays: {error}");
+                }
+            }
+            self.metrics.adapter_cache(self.cache.bytes());
+        }
+    }
+
+    /// The manifests and files of what is pinned or has its turn to load, as far as they are here.
+    async fn needed(&self) -> HashSet<Digest> {
+        let mut generations = self.pinned.lock().clone();
+        generations.extend(self.lines.lock().keys());
+        let mut needed = HashSet::new();
+        for generation in generations {
+            needed.insert(generation.0);
+            if let Ok(Some(manifest)) = self.cached_manifest(generation).await {
+                needed.extend(manifest.files.iter().map(|file| file.sha256));
+            }
+        }
+        needed
+    }
+
     async fn load(
         &self,
         turn: Turn,
@@ -148,11 +184,8 @@ impl Adapters {
         generation: GenerationId,
         session: &Session,
     ) -> Result<(AdapterManifest, bool), WorkError> {
-        if let Some(pinned) = self.cached(generation.0).await? {
-            let known = std::fs::read(pinned.path()).ok();
-            if let Some(manifest) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                return Ok((manifest, false));
-            }
+        if let Some(manifest) = self.cached_manifest(generation).await? {
+            return Ok((manifest, false));
         }
         let manifest = session.manifest(generation).await?;
         let bytes = manifest.canonical();
@@ -162,6 +195,15 @@ impl Adapters {
         });
         keep(staged.map_err(|_| unavailable("the adapter cache has no room"))?).await?;
         Ok((manifest, true))
+    }
+
+    async fn cached_manifest(
+        &self,
+        generation: GenerationId,
+    ) -> Result<Option<AdapterManifest>, WorkError> {
+        let Some(pinned) = self.cached(generation.0).await? else { return Ok(None) };
+        let known = std::fs::read(pinned.path()).ok();
+        Ok(known.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// One of a manifest's files on disk, and whether it had to be fetched.
@@ -190,7 +232,7 @@ impl Adapters {
     }
 
     /// A cached file, verified; a rotten one is counted and as good as absent.
-    async fn cached(&self, digest: protocol::Digest) -> Result<Option<Pinned>, WorkError> {
+    async fn cached(&self, digest: Digest) -> Result<Option<Pinned>, WorkError> {
         let cache = self.cache.clone();
         let found = tokio::task::spawn_blocking(move || cache.get(digest))
             .await

@@ -1,9 +1,9 @@
-//! What outlives a caller that leaves.
+//! What outlives a caller that leaves, and what the sweep of deleted files must spare.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use futures_util::poll;
-use protocol::{Digest, FirmwareId, FirmwareInfo, NodeKind, Work};
+use protocol::{FirmwareId, FirmwareInfo, NodeKind, Work};
 use telemetry::Metrics;
 
 use super::*;
@@ -64,6 +64,14 @@ fn slow_engine() -> (Arc<SlowEngine>, SyncSender<()>) {
     (Arc::new(SlowEngine { firmware, begun, end }), sender)
 }
 
+fn keep_bytes(adapters: &Adapters, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    let mut staged = adapters.cache.stage(digest, bytes.len() as u64).expect("there is room");
+    staged.write(bytes).expect("it is written");
+    staged.keep().expect("it is kept");
+    digest
+}
+
 /// An adapter whose files are in the cache already.
 fn cached(adapters: &Adapters) -> AdapterManifest {
     let parts = [
@@ -71,10 +79,7 @@ fn cached(adapters: &Adapters) -> AdapterManifest {
         (AdapterFileRole::Weights, "adapter_model.safetensors", b"weights"),
     ];
     let files = parts.map(|(role, path, bytes)| {
-        let (sha256, size_bytes) = (Digest::of(bytes), bytes.len() as u64);
-        let mut staged = adapters.cache.stage(sha256, size_bytes).expect("there is room");
-        staged.write(bytes).expect("it is written");
-        staged.keep().expect("it is kept");
+        let (sha256, size_bytes) = (keep_bytes(adapters, bytes), bytes.len() as u64);
         AdapterFile { role, path: path.to_owned(), sha256, size_bytes }
     });
     let firmware = adapters.engine.firmware();
@@ -82,16 +87,40 @@ fn cached(adapters: &Adapters) -> AdapterManifest {
     AdapterManifest { schema, firmware, tokenizer, files: files.into() }
 }
 
+fn open(home: &std::path::Path, engine: &Arc<SlowEngine>) -> (Adapters, NodeConfig) {
+    let address = "http://127.0.0.1:1".parse().expect("an address");
+    let config = NodeConfig::new(address, NodeKind::Device, "phone", home.to_owned());
+    let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Device));
+    let adapters = Adapters::open(&config, Arc::clone(engine) as _, metrics).expect("it opens");
+    (adapters, config)
+}
+
+#[tokio::test]
+async fn the_files_of_what_is_pinned_or_loading_are_needed_and_no_others() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (adapters, _) = open(home.path(), &slow_engine().0);
+    let manifest = cached(&adapters);
+    keep_bytes(&adapters, &manifest.canonical());
+    assert!(adapters.needed().await.is_empty());
+    let mut all: Vec<Digest> = manifest.files.iter().map(|file| file.sha256).collect();
+    all.push(manifest.id().0);
+    let all = HashSet::from_iter(all);
+    adapters.pinned.lock().insert(manifest.id());
+    assert_eq!(adapters.needed().await, all);
+    adapters.pinned.lock().clear();
+    let turn = Turn::wait(&adapters.lines, manifest.id()).await;
+    assert_eq!(adapters.needed().await, all);
+    drop(turn);
+    assert!(adapters.needed().await.is_empty());
+}
+
 #[tokio::test]
 async fn a_load_whose_caller_has_left_keeps_its_turn_and_its_place_to_its_end() {
     // Another test of this process may have installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let home = tempfile::tempdir().expect("a directory");
-    let address = "http://127.0.0.1:1".parse().expect("an address");
-    let config = NodeConfig::new(address, NodeKind::Device, "phone", home.path().to_owned());
-    let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Device));
     let (engine, end) = slow_engine();
-    let adapters = Adapters::open(&config, Arc::clone(&engine) as _, metrics).expect("it opens");
+    let (adapters, config) = open(home.path(), &engine);
     let gateway = Gateway::new(&config.gateway).expect("the address is good");
     let session = Session { gateway, token: String::new() };
     let manifest = cached(&adapters);

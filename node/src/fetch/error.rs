@@ -207,6 +207,9 @@ impl FetchError {
             }
             Self::NoSpace { .. } => "free some disk, or choose another place with --data",
             Self::Locked { .. } => "wait for the other process, or end it",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "name a directory that holds firmware.toml and the parts that it names"
+            }
             Self::Io { .. } => "check the disk and the rights of the data directory",
             Self::Source { .. } => "give a directory or an address that holds it with --from",
             Self::Firmware(_) => "check the manifest, or remove the firmware and pull it again",

@@ -56,6 +56,8 @@ impl Links {
             self.metrics.linked(false);
             let error = match ended {
                 Ok(()) => return Ok(()),
+                // The gateway may close first where both were told to stop: that is no loss.
+                Err(_) if scope.is_cancelled() => return Ok(()),
                 Err(error) if !error.retryable() => return Err(error),
                 Err(error) => error,
             };
@@ -84,6 +86,9 @@ impl Links {
             "linked to the gateway in session {epoch}"
         );
         self.metrics.linked(true);
+        if let Some(tell) = self.config.on_link {
+            tell(&self.config, self.identity.node());
+        }
         self.serve(linked, scope).await
     }
 
@@ -126,6 +131,7 @@ impl Links {
         let Welcome { session_token, heartbeat_every_ms, .. } = welcome;
         let session = Session { gateway: self.gateway.clone(), token: session_token };
         let work = LinkWork::new(Arc::clone(&self.executor), session, out.clone());
+        work.follow_deletions();
         let mut reader = Reader::new(stream, assembler);
         let beat = Duration::from_millis(u64::from(heartbeat_every_ms.max(10)));
         let talk = self.talk(&mut reader, &out, &work, beat, scope);
@@ -135,8 +141,7 @@ impl Links {
                 return Err(broke.ok().and_then(Result::err).unwrap_or(NodeError::Closed));
             }
         }
-        let _ = out.send(FromNode::Goodbye).await;
-        drop((work, out)); // the writer ends when nobody can say more
+        drop((work, out)); // the writer says goodbye when nobody can say more
         // Reading on until the gateway closes: to drop a socket with bytes unread makes the system
         // reset the connection, and the gateway would lose the last events.
         let farewell = async { tokio::join!(written, reader.hear_out()) };

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
-use futures_util::stream::SplitSink;
-use protocol::frame::{MESSAGE_BYTES_MAX, Outbox};
+use futures_util::{Sink, SinkExt as _};
+use protocol::frame::{MESSAGE_BYTES_MAX, Outbox, split};
 use protocol::link::{FromNode, encode};
 use protocol::{ErrorCode, WorkError};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::dial::Socket;
 use crate::NodeError;
 
 /// Messages that wait for their turn; who sends more waits.
@@ -21,9 +19,9 @@ const WAITING_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// A gateway that takes nothing for this long is gone.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// Runs until every sender is gone, then closes the socket.
+/// Runs until every sender is gone, then says goodbye and closes the socket.
 pub(super) async fn write(
-    mut sink: SplitSink<Socket, Message>,
+    mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
     mut queue: mpsc::Receiver<FromNode>,
 ) -> Result<(), NodeError> {
     let mut outbox = Outbox::new(WAITING_BYTES_MAX + MESSAGE_BYTES_MAX);
@@ -33,6 +31,12 @@ pub(super) async fn write(
             in_time(sink.feed(Message::Binary(frame))).await?;
         }
         in_time(sink.flush()).await?;
+    }
+    // Streams take turns in the outbox: said through it, goodbye would overtake an answer's last
+    // events, and the gateway would count that request as lost.
+    let goodbye = FromNode::Goodbye;
+    for frame in split(goodbye.stream(), encode(&goodbye)) {
+        in_time(sink.feed(Message::Binary(frame))).await?;
     }
     in_time(sink.close()).await
 }
@@ -56,13 +60,15 @@ fn push(outbox: &mut Outbox, message: &FromNode) {
 }
 
 async fn in_time(
-    sent: impl Future<Output = Result<(), tokio_tungstenite::tungstenite::Error>>,
+    sent: impl Future<Output = Result<(), tungstenite::Error>>,
 ) -> Result<(), NodeError> {
     Ok(tokio::time::timeout(STALL_MAX, sent).await.map_err(|_| NodeError::Silent)??)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use protocol::frame::{Assembler, Limits};
     use protocol::{Event, Usage};
 
@@ -97,6 +103,25 @@ mod tests {
         let tokens: Vec<_> = order.iter().filter(|(stream, _)| *stream == 2).collect();
         assert_eq!(tokens.len(), 2);
         assert!(tokens.iter().all(|(_, frame)| *frame <= 4), "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn goodbye_comes_after_the_last_event_of_every_answer() {
+        let (out, queue) = mpsc::channel(8);
+        let done = |stream| FromNode::Event { stream, event: Event::Done(Usage::default()) };
+        for message in [text(1, 9), text(2, 9), done(1), done(2)] {
+            out.try_send(message).expect("there is room");
+        }
+        drop(out);
+        let mut sent = Vec::new();
+        let sink = (&mut sent).sink_map_err(|never: Infallible| match never {});
+        write(sink, queue).await.expect("a vector takes everything");
+        let mut assembler = Assembler::new(Limits::default());
+        let streams = sent.into_iter().map(|frame| {
+            let frame = frame.into_data();
+            assembler.accept(&frame).expect("our own frames are good").expect("short").stream
+        });
+        assert_eq!(streams.collect::<Vec<_>>(), [1, 2, 1, 2, 0]);
     }
 
     #[test]

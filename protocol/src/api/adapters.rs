@@ -22,10 +22,14 @@ pub struct AdapterInfo {
     pub created: i64,
     /// Where its own name leads; null if no generation serves under it.
     pub generation: Option<String>,
+    /// The state of that generation, or of the newest one if none serves under its name.
+    pub state: Option<String>,
+    /// Why that generation failed, if it did.
+    pub failure: Option<String>,
     /// Its generations, newest first; only where one adapter is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generations: Vec<GenerationInfo>,
-    /// Its aliases; only where one adapter is asked for, and only of an own one.
+    /// Its aliases, its own name among them; only of an adapter that is the caller's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<AliasInfo>,
 }

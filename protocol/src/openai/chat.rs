@@ -26,7 +26,7 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
     /// 0 to 2; 0 takes the likeliest token. Default 1.
     pub temperature: Option<f64>,
-    /// Above 0, up to 1. Default 1.
+    /// 0 to 1; 0 takes the likeliest token. Default 1.
     pub top_p: Option<f64>,
     /// How many answers, 1 to 4.
     pub n: Option<u32>,

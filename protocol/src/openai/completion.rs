@@ -24,7 +24,7 @@ pub struct CompletionRequest {
     pub max_tokens: Option<u32>,
     /// 0 to 2; 0 takes the likeliest token. Default 1.
     pub temperature: Option<f64>,
-    /// Above 0, up to 1. Default 1.
+    /// 0 to 1; 0 takes the likeliest token. Default 1.
     pub top_p: Option<f64>,
     /// How many answers for each prompt, 1 to 4.
     pub n: Option<u32>,
@@ -88,6 +88,9 @@ pub struct Completion {
     pub model: String,
     /// The firmware that ran.
     pub system_fingerprint: Option<String>,
+    /// The adapter generations that ran, with commas; absent without an adapter. An extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_generation: Option<String>,
     /// The answers; those of the first prompt first.
     pub choices: Vec<CompletionChoice>,
     /// Absent in chunks unless asked for.

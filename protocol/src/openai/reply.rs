@@ -23,6 +23,9 @@ pub struct ChatCompletion {
     pub usage: UsageReport,
     /// The firmware that ran.
     pub system_fingerprint: Option<String>,
+    /// The adapter generations that ran, with commas; absent without an adapter. An extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_generation: Option<String>,
     /// `default`.
     pub service_tier: Option<String>,
 }
@@ -73,6 +76,9 @@ pub struct ChatChunk {
     pub model: String,
     /// The firmware that runs.
     pub system_fingerprint: Option<String>,
+    /// The adapter generations that ran, with commas; absent without an adapter. An extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_generation: Option<String>,
     /// `default`.
     pub service_tier: Option<String>,
     /// What is new; empty in the chunk that tells the usage.

@@ -79,6 +79,7 @@ fn a_chunk_says_usage_null_only_if_usage_was_asked_for() {
         created: 1,
         model: "m".into(),
         system_fingerprint: None,
+        adapter_generation: None,
         service_tier: None,
         choices: Vec::new(),
         usage,

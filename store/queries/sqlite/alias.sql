@@ -1,7 +1,7 @@
 -- The caller's own alias, or else the alias of a shared adapter that bears the adapter's own name.
 select
     alias.tenant_id, alias.name, alias.adapter_name, alias.generation_id, generation.firmware_id,
-    alias.revision, alias.updated_at
+    generation.created_at as generation_created_at, alias.revision, alias.updated_at
 from alias
 join adapter on adapter.tenant_id = alias.tenant_id and adapter.name = alias.adapter_name
 join generation

@@ -1,6 +1,6 @@
 select
     alias.tenant_id, alias.name, alias.adapter_name, alias.generation_id, generation.firmware_id,
-    alias.revision, alias.updated_at
+    generation.created_at as generation_created_at, alias.revision, alias.updated_at
 from alias
 join generation
     on generation.tenant_id = alias.tenant_id

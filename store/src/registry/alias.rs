@@ -16,6 +16,8 @@ pub struct Alias {
     pub target: GenerationKey,
     /// The firmware that the generation runs on.
     pub firmware: FirmwareId,
+    /// When the generation came.
+    pub target_created_at: OffsetDateTime,
     /// Rises by one with each move.
     pub revision: u64,
     /// When it last moved.

@@ -55,6 +55,10 @@ pub struct Adapter {
     pub pinned: bool,
     /// What its name leads to for the caller, if to anything.
     pub current: Option<Current>,
+    /// How far that generation has come, or the newest one if its name leads to none.
+    pub state: Option<GenerationState>,
+    /// Why that one failed, if it did.
+    pub failure: Option<String>,
     /// When its first generation came.
     pub created_at: OffsetDateTime,
 }

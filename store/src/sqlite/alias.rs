@@ -19,6 +19,7 @@ struct AliasRow {
     adapter_name: String,
     generation_id: Vec<u8>,
     firmware_id: Vec<u8>,
+    generation_created_at: i64,
     revision: i64,
     updated_at: i64,
 }
@@ -31,6 +32,7 @@ impl TryFrom<AliasRow> for Alias {
             name: adapter_name(&row.name)?,
             target: generation_key(&row.tenant_id, &row.adapter_name, &row.generation_id)?,
             firmware: FirmwareId(digest(&row.firmware_id)?),
+            target_created_at: time(row.generation_created_at)?,
             revision: count(row.revision)?,
             updated_at: time(row.updated_at)?,
         })
@@ -82,6 +84,7 @@ impl Aliases for SqliteRegistry {
         expect_alias(&mut transaction, &target.adapter.tenant, name, expected).await?;
         let row = must_be_there(&mut transaction, target).await?;
         let (state, firmware) = (row.state()?, FirmwareId(digest(&row.firmware_id)?));
+        let target_created_at = time(row.created_at)?;
         if state != GenerationState::Serving {
             return Err(StoreError::NotServing { generation: target.id, state });
         }
@@ -99,7 +102,8 @@ impl Aliases for SqliteRegistry {
         .map_err(StoreError::query("put_alias"))?;
         commit(transaction).await?;
         let (revision, updated_at) = (count(row.revision)?, time(micros(now))?);
-        Ok(Alias { name: name.clone(), target: target.clone(), firmware, revision, updated_at })
+        let (name, target) = (name.clone(), target.clone());
+        Ok(Alias { name, target, firmware, target_created_at, revision, updated_at })
     }
 
     async fn delete_alias(

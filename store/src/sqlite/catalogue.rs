@@ -40,6 +40,8 @@ struct AdapterRow {
     state: Option<String>,
     generation_created_at: Option<i64>,
     resident_bytes: Option<i64>,
+    told_state: Option<String>,
+    told_failure: Option<String>,
 }
 
 impl TryFrom<FirmwareRow> for Firmware {
@@ -70,9 +72,10 @@ impl TryFrom<AdapterRow> for Adapter {
 
     fn try_from(row: AdapterRow) -> Result<Self, StoreError> {
         let current = row.current()?;
+        let state = row.told_state.map(|word| from_word("generation state", word)).transpose()?;
         let key = AdapterKey { tenant: TenantId(row.tenant_id), name: adapter_name(&row.name)? };
         let (shared, pinned, created_at) = (row.shared, row.pinned, time(row.created_at)?);
-        Ok(Self { key, shared, pinned, current, created_at })
+        Ok(Self { key, shared, pinned, current, state, failure: row.told_failure, created_at })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Firmwares and adapters.
 
 use protocol::Digest;
-use store::registry::{Adapter, Firmware, GenerationState, ListedFirmware, PageRequest, Registry};
+use store::registry::{
+    Adapter, Firmware, GenerationState, GenerationStep, ListedFirmware, PageRequest, Registry,
+};
 
 use crate::fixtures::{adapter, at, firmware, pending, serving, tenant};
 
@@ -115,6 +117,29 @@ pub async fn a_name_is_listed_with_what_it_leads_to_for_the_caller(registry: &dy
     // An own alias comes before a shared adapter's, as when the name is resolved.
     registry.set_alias(&shared.name, &ours, None, at(21)).await.unwrap();
     assert_eq!(listed().await[1].1, Some(ours.id));
+}
+
+pub async fn an_adapter_tells_how_far_its_names_generation_has_come_or_the_newest(
+    registry: &dyn Registry,
+) {
+    let acme = tenant(registry, "acme").await;
+    let key = adapter(&acme, "mood");
+    let told = || async {
+        let page = registry.adapters(&acme, &PageRequest::default()).await.unwrap();
+        let [listed] = &page.items[..] else { panic!("one adapter: {page:?}") };
+        let one = registry.adapter(&acme, &key.name).await.unwrap().unwrap();
+        assert_eq!(&one, listed);
+        (one.state.unwrap(), one.failure)
+    };
+    let served = serving(registry, &key, 1).await;
+    let failed = pending(registry, &key, 2).await.key;
+    assert_eq!(told().await, (GenerationState::Pending, None), "the newest");
+    registry.step_generation(&failed, &GenerationStep::Load, at(20)).await.unwrap();
+    let fail = GenerationStep::Fail { reason: "it does nothing".to_owned() };
+    registry.step_generation(&failed, &fail, at(21)).await.unwrap();
+    assert_eq!(told().await, (GenerationState::Failed, Some("it does nothing".to_owned())));
+    registry.set_alias(&key.name, &served, None, at(22)).await.unwrap();
+    assert_eq!(told().await, (GenerationState::Serving, None), "what its name leads to");
 }
 
 pub async fn a_pin_is_kept_until_it_is_taken_away_and_follows_the_name(registry: &dyn Registry) {

@@ -29,6 +29,7 @@ macro_rules! conformance {
             catalogue::a_shared_adapter_is_found_by_all_and_an_own_one_comes_first,
             catalogue::two_adapters_of_one_name_cannot_both_be_shared,
             catalogue::a_name_is_listed_with_what_it_leads_to_for_the_caller,
+            catalogue::an_adapter_tells_how_far_its_names_generation_has_come_or_the_newest,
             catalogue::a_pin_is_kept_until_it_is_taken_away_and_follows_the_name,
             catalogue::deleting_an_adapter_names_only_the_files_that_nobody_else_uses,
             generations::a_generation_lives_from_pending_to_retired,

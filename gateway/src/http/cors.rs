@@ -1,0 +1,32 @@
+//! What browsers are told about pages of other origins.
+
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method};
+use tower_http::cors::CorsLayer;
+
+/// How long a browser remembers the answer.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// Lets pages of these origins call and read the headers that replies carry.
+pub fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let named = |names: &[&'static str]| -> Vec<HeaderName> {
+        names.iter().copied().map(HeaderName::from_static).collect()
+    };
+    let mut asked = vec![AUTHORIZATION, CONTENT_TYPE];
+    asked.extend(named(&["x-request-id", "x-firmament-placement"]));
+    let told = named(&[
+        "x-request-id",
+        "x-firmament-placement",
+        "x-firmament-reason",
+        "x-firmament-adapter-generation",
+        "retry-after",
+    ]);
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(asked)
+        .expose_headers(told)
+        .max_age(REMEMBERED)
+}
