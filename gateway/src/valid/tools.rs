@@ -37,7 +37,7 @@ impl ToolFields {
         let definitions = self.tools.unwrap_or_default();
         if functions.is_empty() && self.function_call.is_none() {
             let definitions: Vec<_> = definitions.into_iter().map(|tool| tool.function).collect();
-            let strict = first_strict(&definitions);
+            let strict = first_strict("tools", ".function", &definitions);
             let tools = tools("tools", ".function", definitions)?;
             let choice = tool_choice("tool_choice", self.tool_choice, &tools)?;
             check_strict(strict, &choice)?;
@@ -49,13 +49,11 @@ impl ToolFields {
                            `tool_choice`: use one pair";
             return Err(ApiError::invalid("functions", message));
         }
-        if let Some(index) = first_strict(&functions) {
-            let message = "only `tools` can be strict, not their older form";
-            return Err(ApiError::unsupported(format!("functions[{index}].strict"), message));
-        }
+        let strict = first_strict("functions", "", &functions);
         let tools = tools("functions", "", functions)?;
         let choice = self.function_call.map(newer).transpose()?;
         let choice = tool_choice("function_call", choice, &tools)?;
+        check_strict(strict, &choice)?;
         Ok((tools, choice, CallForm::Function))
     }
 }
@@ -102,16 +100,17 @@ fn tools(
     Ok(tools)
 }
 
-/// The first function whose calls shall be held to its schema.
-fn first_strict(functions: &[FunctionDefinition]) -> Option<usize> {
-    functions.iter().position(|function| function.strict == Some(true))
+/// Where a function first asks that its calls be held to its schema.
+fn first_strict(field: &str, inner: &str, functions: &[FunctionDefinition]) -> Option<String> {
+    let index = functions.iter().position(|function| function.strict == Some(true))?;
+    Some(format!("{field}[{index}]{inner}.strict"))
 }
 
 /// Only a forced call is held to its schema; one that the model chooses to make is read from its text.
-fn check_strict(strict: Option<usize>, choice: &ToolChoice) -> Result<(), ApiError> {
+fn check_strict(strict: Option<String>, choice: &ToolChoice) -> Result<(), ApiError> {
     match (strict, choice) {
-        (Some(index), ToolChoice::Auto) => Err(ApiError::unsupported(
-            format!("tools[{index}].function.strict"),
+        (Some(param), ToolChoice::Auto) => Err(ApiError::unsupported(
+            param,
             "nothing holds a call that the model chooses to its schema: leave `strict` out, or force a \
              call by `tool_choice`",
         )),
