@@ -248,22 +248,22 @@ impl<'a> Head<'a> {
     /// Each page's keys: for each dimension sixteen tokens.
     #[inline(always)]
     fn keys(self) -> impl Iterator<Item = &'a [[u16; LANES]]> {
-        let Self { cache, pages, index } = self;
-        let block = PAGE_TOKENS * cache.head_dim;
-        pages.iter().map(move |page| {
-            let start = (*page as usize * cache.kv_heads + index) * block;
-            cache.keys[start..start + block].as_chunks().0
-        })
+        self.blocks(&self.cache.keys, self.cache.head_dim)
     }
 
     /// Each page's values: for each token its dimensions, sixteen by sixteen.
     #[inline(always)]
     fn values(self) -> impl Iterator<Item = &'a [[u16; LANES]]> {
-        let Self { cache, pages, index } = self;
-        let block = PAGE_TOKENS * cache.value_dim;
-        pages.iter().map(move |page| {
-            let start = (*page as usize * cache.kv_heads + index) * block;
-            cache.values[start..start + block].as_chunks().0
+        self.blocks(&self.cache.values, self.cache.value_dim)
+    }
+
+    /// This head's part of each page, `width` elements a token.
+    #[inline(always)]
+    fn blocks(self, of: &'a [u16], width: usize) -> impl Iterator<Item = &'a [[u16; LANES]]> {
+        let block = PAGE_TOKENS * width;
+        self.pages.iter().map(move |page| {
+            let start = (*page as usize * self.cache.kv_heads + self.index) * block;
+            of[start..start + block].as_chunks().0
         })
     }
 }
