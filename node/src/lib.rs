@@ -7,6 +7,7 @@ mod capabilities;
 mod config;
 mod enroll;
 mod error;
+mod executor;
 pub mod fetch;
 mod http;
 mod identity;
@@ -58,7 +59,8 @@ pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Resu
         adapter_budget_bytes: config.adapter_budget_bytes,
     };
     let work = scope.child(); // waited for with the scope; ends by itself or with its link
-    let executor = work::Executor::new(engine, adapters, config.slots, Arc::clone(&metrics), work);
+    let executor =
+        executor::Executor::new(engine, adapters, config.slots, Arc::clone(&metrics), work);
     let executor = Arc::new(executor);
     let links = link::Links { config, identity, gateway, capabilities, executor, metrics };
     links.keep(&scope).await

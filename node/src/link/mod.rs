@@ -19,9 +19,10 @@ use tokio_tungstenite::tungstenite;
 
 use crate::adapters::Session;
 use crate::enroll::enrol;
+use crate::executor::Executor;
 use crate::http::Gateway;
 use crate::metrics::NodeMetrics;
-use crate::work::{Executor, LinkWork};
+use crate::work::LinkWork;
 use crate::{Identity, NodeConfig, NodeError};
 
 use dial::Linked;
