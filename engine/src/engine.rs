@@ -178,8 +178,8 @@ impl Engine {
             rank_max: self.inner.config.adapter_rank_max,
             bytes_max: self.inner.config.adapter_budget_bytes,
         };
-        let shape = self.inner.firmware.backbone.shape();
-        Ok(Adapter::load(generation, &config, &weights, shape, limits)?)
+        let backbone = &*self.inner.firmware.backbone;
+        Ok(Adapter::load(generation, &config, &weights, backbone, limits)?)
     }
 
     fn prove(&self, adapter: &Arc<Adapter>) -> Result<AdapterProof, WorkError> {

@@ -16,7 +16,7 @@ pub mod template;
 pub mod tokenizer;
 pub mod weights;
 
-pub use backbone::{BackboneError, BackboneShape, Projection};
+pub use backbone::{BackboneError, BackboneShape, Base, Projection};
 pub use engine::{AdapterFiles, Engine, EngineConfig};
 pub use error::EngineError;
 pub use kernels::{DenseError, LinearError, instruction_set};

@@ -161,7 +161,7 @@ fn history(sampling: &Sampling, tokens: &[u32]) -> History {
 }
 
 fn scope(tenant: &TenantId, adapters: &Adapters) -> Scope {
-    let adapters =
-        adapters.iter().map(|(adapter, scale)| (adapter.generation, scale.to_bits())).collect();
+    let shaping = adapters.iter().filter(|(adapter, _)| adapter.shapes_cache);
+    let adapters = shaping.map(|(adapter, scale)| (adapter.generation, scale.to_bits())).collect();
     Scope { tenant: tenant.clone(), adapters }
 }

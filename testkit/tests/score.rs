@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::firmware::FirmwareDir;
-use engine::{Engine, EngineConfig, LoadedFirmware};
+use engine::{Engine, EngineConfig, EventStream, LoadedFirmware};
 use protocol::{Event, FinishReason, GenerateWork, Prompt, Sampling, TokenLogprob, Usage, Work};
 use serde_json::{Value, json};
 use testkit::{ClusterSpec, TINY_NAME, tiny_firmware};

@@ -40,6 +40,9 @@ pub struct Adapter {
     pub generation: GenerationId,
     /// One entry per layer of the backbone.
     pub(crate) layers: Vec<LayerPairs>,
+    /// Whether any key or value depends on it. What it changes after the last layer's keys and
+    /// values leaves the KV cache as it is without it, to the bit.
+    pub(crate) shapes_cache: bool,
     /// Replaces the backbone's output head.
     pub(crate) head: Option<Box<dyn Linear>>,
     /// Largest rank among the pairs.

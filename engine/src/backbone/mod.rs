@@ -4,6 +4,7 @@
 mod config;
 mod cpu;
 mod error;
+mod gains;
 mod hf_config;
 mod rope;
 mod shape;
@@ -14,6 +15,8 @@ mod weights;
 pub(crate) use config::BackboneConfig;
 pub(crate) use cpu::CpuRunner;
 pub use error::BackboneError;
+pub use gains::Base;
+use gains::Gains;
 pub use shape::{BackboneShape, Projection};
 pub(crate) use weights::{Backbone, Names};
 

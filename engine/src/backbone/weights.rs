@@ -1,6 +1,6 @@
 //! The frozen weights of a backbone, under the names of GGUF and of Hugging Face transformers.
 
-use super::{BackboneConfig, BackboneError, BackboneShape, Projection};
+use super::{BackboneConfig, BackboneError, BackboneShape, Gains, Projection};
 use crate::kernels::{DenseMatrix, Embedding, Linear, Matrix, Packer, RowOrder, Team};
 use crate::weights::{TensorRef, WeightFile};
 
@@ -11,6 +11,7 @@ pub(crate) struct Backbone {
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Vec<f32>,
     head: Box<dyn Linear>,
+    pub(super) gains: Gains,
 }
 
 /// One decoder layer.
@@ -71,7 +72,7 @@ impl Backbone {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let team = Team::new(cores).map_err(BackboneError::Threads)?;
         source.packer.pack(&team).map_err(BackboneError::Memory)?;
-        Ok(Self { config, embedding, layers, norm, head })
+        Ok(Self { config, embedding, layers, norm, head, gains: Gains::default() })
     }
 
     pub(crate) fn shape(&self) -> &BackboneShape {

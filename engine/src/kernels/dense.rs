@@ -111,6 +111,22 @@ impl DenseMatrix {
         element.widen(bytes, &mut values);
         Ok(Self { rows, cols, values })
     }
+
+    /// The product with a column of `cols` values.
+    pub(crate) fn times(&self, x: &[f32]) -> Vec<f32> {
+        self.values.chunks_exact(self.cols).map(|row| dot(row, x)).collect()
+    }
+}
+
+/// In lanes, so that the compiler may use vectors.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
 }
 
 /// Plain weights in tiles of sixteen rows.

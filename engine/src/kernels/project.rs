@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::linear::{Linear, Rows};
+use super::low_rank::{LowParts, LowRoom, Lows};
 use super::parts::Parts;
 use super::rows::Activation;
 use super::simd::LANES;
@@ -27,7 +28,7 @@ pub(crate) struct Delta<'a> {
     pub(crate) rows: Range<usize>,
     pub(crate) pair: &'a LowRank,
     pub(crate) scale: f32,
-    /// Where the rows' low-rank inputs, `(rows, rank)`, begin among those of all deltas.
+    /// The block at which the rows' low-rank inputs begin among those of all deltas.
     low: usize,
 }
 
@@ -67,9 +68,8 @@ impl Map<'_> {
             }
         }
         for delta in &self.deltas {
-            let rank = delta.pair.rank();
             for row in rows.start.max(delta.rows.start)..rows.end.min(delta.rows.end) {
-                let low = &lows[delta.low + (row - delta.rows.start) * rank..][..rank];
+                let low = (*lows, delta.low + (row - delta.rows.start) * delta.pair.low_blocks());
                 let out = &mut out[row - rows.start];
                 if let Some(norms) = &self.norms {
                     let mut added = [0.0; LANES];
@@ -171,7 +171,7 @@ struct Group<'a> {
     tile: usize,
     rows: Range<usize>,
     x: Rows<'a>,
-    lows: &'a [f32],
+    lows: Lows<'a>,
 }
 
 /// Computes the deltas' low-rank inputs, then runs `work(group, room for its outputs)` for all tiles
@@ -186,11 +186,11 @@ fn for_tiles(
     let of_cache = tiles.div_ceil((WEIGHTS_BYTES / tile_bytes).max(1));
     let tasks = tiles.min(of_cache.max(4 * team.threads()));
     let lowerings = &lowering.tasks;
-    let (values, done) = (Parts::new(&mut lowering.values), AtomicUsize::new(0));
+    let (parts, done) = (lowering.room.parts(), AtomicUsize::new(0));
     team.run(lowerings.len() + tasks, |task| {
         let Some(task) = task.checked_sub(lowerings.len()) else {
             let _done = Done(&done);
-            return lowerings[task].run(x, &values);
+            return lowerings[task].run(x, &parts);
         };
         // Tasks begin in order, so all of those are done or being done by others.
         let mut turns = 0;
@@ -198,7 +198,7 @@ fn for_tiles(
             pause(&mut turns);
         }
         // SAFETY: nobody writes any more.
-        let lows = unsafe { values.all() };
+        let lows = unsafe { parts.all() };
         let mut sums = [[0.0; LANES]; ROWS];
         for start in (0..x.count()).step_by(ROWS) {
             let rows = start..x.count().min(start + ROWS);
@@ -213,10 +213,10 @@ fn for_tiles(
 /// The low-rank inputs of a projection's deltas: tasks that come before its tiles.
 struct Lowering<'a> {
     tasks: Vec<LowTask<'a>>,
-    values: Vec<f32>,
+    room: LowRoom,
 }
 
-/// Some ranks of some rows; `at` is where their values lie.
+/// Some ranks of some rows; the rows' place begins at block `at`.
 struct LowTask<'a> {
     pair: &'a LowRank,
     rows: Range<usize>,
@@ -225,38 +225,34 @@ struct LowTask<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    /// Gives each delta a place among the values and cuts the work into tasks.
+    /// Gives each delta a place among the blocks and cuts the work into tasks.
     fn new(team: &Team, maps: &mut [Map<'a>]) -> Self {
-        /// Ranks of a task where there are few tasks.
-        const RANKS: usize = 8;
-        /// Rows of a task; one with several has all of their ranks, which lie together.
+        /// Rows of a task.
         const ROWS: usize = 4;
         let few = maps.iter().map(|map| map.deltas.len()).sum::<usize>() < 2 * team.threads();
         let (mut tasks, mut at) = (Vec::new(), 0);
         for delta in maps.iter_mut().flat_map(|map| &mut map.deltas) {
             delta.low = at;
             let (pair, rank) = (delta.pair, delta.pair.rank());
+            let step = if few { pair.task_ranks() } else { rank };
             for start in delta.rows.clone().step_by(ROWS) {
                 let rows = start..delta.rows.end.min(start + ROWS);
-                let step = if few && delta.rows.len() == 1 { RANKS } else { rank };
+                let at = at + (start - delta.rows.start) * pair.low_blocks();
                 for first in (0..rank).step_by(step) {
                     let ranks = first..rank.min(first + step);
-                    let at = at + (start - delta.rows.start) * rank + first;
                     tasks.push(LowTask { pair, rows: rows.clone(), ranks, at });
                 }
             }
-            at += rank * delta.rows.len();
+            at += pair.low_blocks() * delta.rows.len();
         }
-        Self { tasks, values: vec![0.0; at] }
+        Self { tasks, room: LowRoom::new(at) }
     }
 }
 
 impl LowTask<'_> {
-    fn run(&self, x: Rows<'_>, values: &Parts<'_, f32>) {
-        let Self { pair, rows, ranks, at } = self;
-        // SAFETY: tasks have different places, and nobody reads before all are done.
-        let low = unsafe { values.part(*at..at + rows.len() * ranks.len()) };
-        pair.lower(x.slice(rows).values, ranks, low);
+    fn run(&self, x: Rows<'_>, lows: &LowParts<'_>) {
+        // SAFETY: tasks have different ranks or rows, and nobody reads before all are done.
+        unsafe { self.pair.lower(x.slice(&self.rows), &self.ranks, self.at, lows) }
     }
 }
 

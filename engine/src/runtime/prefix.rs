@@ -14,7 +14,7 @@ use crate::backbone::PAGE_TOKENS;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     pub(crate) tenant: TenantId,
-    /// Generations and the bits of their scales.
+    /// Generations and the bits of their scales; without those that shape no key and no value.
     pub(crate) adapters: Vec<(GenerationId, u32)>,
 }
 

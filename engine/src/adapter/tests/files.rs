@@ -58,6 +58,28 @@ fn a_saved_head_is_loaded_under_both_of_its_names() {
 }
 
 #[test]
+fn the_cache_is_shaped_by_all_but_the_end_of_the_last_layer() {
+    let load = |projections: &[Projection], layers: &[usize]| {
+        let targets: Vec<_> = projections.iter().map(|projection| projection.module()).collect();
+        let config =
+            config(&[("target_modules", json!(targets)), ("layers_to_transform", json!(layers))]);
+        let mut tensors = Tensors::of_rank(projections, |_, _| 4);
+        for layer in (0..2).filter(|layer| !layers.contains(layer)) {
+            for projection in projections {
+                let module = format!("base_model.model.{}", projection.peft_path(layer));
+                tensors.remove(&format!("{module}.lora_A.weight"));
+                tensors.remove(&format!("{module}.lora_B.weight"));
+            }
+        }
+        super::build::load(&config, tensors.to_file()).unwrap().shapes_cache
+    };
+    let after = [Projection::Q, Projection::O, Projection::Gate, Projection::Up, Projection::Down];
+    assert!(!load(&after, &[1]));
+    assert!(load(&after, &[0]) && load(&after, &[0, 1]));
+    assert!(load(&[Projection::K], &[1]) && load(&[Projection::V], &[1]));
+}
+
+#[test]
 fn half_precision_is_widened_before_it_is_packed() {
     let mut tensors = Tensors::whole();
     tensors.recode(Q0_A, Dtype::F16, half::f16::ONE.to_le_bytes());
@@ -68,11 +90,8 @@ fn half_precision_is_widened_before_it_is_packed() {
     let floats = load(&config(&[]), tensors.to_file()).unwrap();
     let of = |adapter: &Adapter| {
         let pair = adapter.layers[0][Projection::Q as usize].as_ref().unwrap();
-        let mut low = [0.0; 4];
-        pair.weights.lower(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &(0..4), &mut low);
-        let mut out = [0.0; 16];
-        pair.weights.raise(0, 1.0, &low, &mut out);
-        out.map(f32::to_bits)
+        let out = pair.weights.delta(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     assert_eq!(of(&halves), of(&floats));
 }

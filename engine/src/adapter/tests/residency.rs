@@ -10,6 +10,7 @@ fn adapter(name: &str, resident_bytes: u64) -> Arc<Adapter> {
     Arc::new(Adapter {
         generation: generation(name),
         layers: Vec::new(),
+        shapes_cache: false,
         head: None,
         rank_max: 4,
         sites: 1,

@@ -1,30 +1,24 @@
-//! Low-rank adapter deltas: `y += s (x Aᵀ) Bᵀ`, kept as half floats.
-//! Source: Hu et al. 2021, arXiv:2106.09685, section 4.1 (`s = alpha / rank`).
-//!
-//! In a batch of many adapters their bytes, not their arithmetic, are what takes time. Each matrix
-//! is multiplied by a power of two that uses the half floats' range: f16 and bf16 elements are kept
-//! exactly down to a 2^28th of the largest, f32 elements to 11 bits.
+//! Pairs in half floats. Each matrix is multiplied by a power of two that uses the half floats'
+//! range: f16 and bf16 elements are kept exactly down to a 2^28th of the largest, f32 elements to
+//! 11 bits.
 
 use std::ops::Range;
 
 use half::f16;
 
-use super::dense::DenseMatrix;
-use super::level::{Level, dispatch};
-use super::packed::{Packed, Packer};
-use super::simd::{Isa, LANES};
+use super::super::dense::DenseMatrix;
+use super::super::level::{Level, dispatch};
+use super::super::packed::{Packed, Packer};
+use super::super::simd::{Isa, LANES};
 
-/// The two matrices of one projection.
-pub(crate) struct LowRank {
+pub(super) struct Halves {
     rank: usize,
     d_in: usize,
-    d_out: usize,
     /// `A`, then `B`. Of each of `rank` rows of `A` the elements, padded to whole vectors; of each
     /// tile of sixteen outputs `rank` columns of `B`.
     packed: Packed,
     /// What undoes both powers of two.
     factor: f32,
-    zero: bool,
 }
 
 /// How far ahead `A` is asked for, and `B` after it.
@@ -33,18 +27,10 @@ const AHEAD: usize = 4096;
 /// Bytes of a vector of half floats.
 const VECTOR: usize = 2 * LANES;
 
-impl LowRank {
-    /// Packs `a`, `(rank, d_in)`, and `b`, `(d_out, rank)`; all elements are finite. Works once
-    /// `packer` has packed.
-    ///
-    /// # Panics
-    /// If the two ranks differ.
-    pub(crate) fn new(a: DenseMatrix, b: DenseMatrix, packer: &mut Packer) -> Self {
-        assert_eq!(a.rows, b.cols, "both sides have the rank");
+impl Halves {
+    pub(super) fn new(a: DenseMatrix, b: DenseMatrix, packer: &mut Packer) -> Self {
         let (rank, d_in, d_out) = (a.rows, a.cols, b.rows);
-        let (a_power, b_power) = (power(&a.values), power(&b.values));
-        let zero = |matrix: &DenseMatrix| matrix.values.iter().all(|value| *value == 0.0);
-        let zero = zero(&a) || zero(&b);
+        let (a_power, b_power) = (power(&a.values, 60.0), power(&b.values, 60.0));
         let a_bytes = rank * d_in.div_ceil(LANES) * VECTOR;
         let bytes = a_bytes + d_out.div_ceil(LANES) * rank * VECTOR;
         let start = packer.position();
@@ -61,27 +47,11 @@ impl LowRank {
             }
         });
         let packed = packer.packed(start..start + bytes);
-        Self { rank, d_in, d_out, packed, factor: 1.0 / a_power / b_power, zero }
+        Self { rank, d_in, packed, factor: 1.0 / a_power / b_power }
     }
 
-    /// Rows of `A`, columns of `B`.
-    pub(crate) const fn rank(&self) -> usize {
-        self.rank
-    }
-
-    /// Elements of both matrices.
-    pub(crate) const fn parameters(&self) -> u64 {
-        (self.rank * (self.d_in + self.d_out)) as u64
-    }
-
-    /// Whether it adds nothing.
-    pub(crate) const fn is_zero(&self) -> bool {
-        self.zero
-    }
-
-    /// Memory that it takes.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.packed.len() + size_of::<Self>()) as u64
+    pub(super) fn packed_bytes(&self) -> usize {
+        self.packed.len()
     }
 
     /// Vectors of `A` and of `B`.
@@ -90,21 +60,21 @@ impl LowRank {
         all.split_at(self.rank * self.d_in.div_ceil(LANES))
     }
 
-    /// `low[row, j] = x[row] · A[j]` for `j` in `ranks`; `low` is `(rows, ranks)`.
-    pub(crate) fn lower(&self, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) {
+    /// `low[j] = x · A[j]` for `j` in `ranks`.
+    pub(super) fn lower(&self, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) {
         lower(Level::best(), self, x, ranks, low);
     }
 
-    /// Adds `scale * (low · B)` of the sixteen outputs of a tile; `low` is `rank` wide.
-    pub(crate) fn raise(&self, tile: usize, scale: f32, low: &[f32], out: &mut [f32; LANES]) {
+    /// Adds `scale * (low · B)`.
+    pub(super) fn raise(&self, tile: usize, scale: f32, low: &[f32], out: &mut [f32; LANES]) {
         raise(Level::best(), self, tile, scale * self.factor, low, out);
     }
 }
-
-/// The power of two that brings the largest magnitude to between 2^14 and 2^15.
-fn power(values: &[f32]) -> f32 {
+/// The power of two, to the `most`th or its inverse, that brings the largest magnitude to between
+/// 2^14 and 2^15.
+pub(super) fn power(values: &[f32], most: f32) -> f32 {
     let largest = values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
-    if largest == 0.0 { 1.0 } else { (14.0 - largest.log2().floor()).clamp(-60.0, 60.0).exp2() }
+    if largest == 0.0 { 1.0 } else { (14.0 - largest.log2().floor()).clamp(-most, most).exp2() }
 }
 
 /// Up to sixteen half floats, little-endian.
@@ -117,11 +87,11 @@ fn halves<'a>(values: impl Iterator<Item = &'a f32>, power: f32) -> [u8; VECTOR]
 }
 
 dispatch! {
-    fn lower(pair: &LowRank, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) = lower_kernel
+    fn lower(pair: &Halves, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) = lower_kernel
 }
 
 #[inline(always)]
-fn lower_kernel<I: Isa>(pair: &LowRank, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) {
+fn lower_kernel<I: Isa>(pair: &Halves, x: &[f32], ranks: &Range<usize>, low: &mut [f32]) {
     let vectors = pair.d_in.div_ceil(LANES);
     let (all, _) = pair.vectors();
     for (x, low) in x.chunks_exact(pair.d_in).zip(low.chunks_exact_mut(ranks.len())) {
@@ -149,13 +119,13 @@ fn lower_kernel<I: Isa>(pair: &LowRank, x: &[f32], ranks: &Range<usize>, low: &m
 
 dispatch! {
     fn raise(
-        pair: &LowRank, tile: usize, scale: f32, low: &[f32], out: &mut [f32; LANES],
+        pair: &Halves, tile: usize, scale: f32, low: &[f32], out: &mut [f32; LANES],
     ) = raise_kernel
 }
 
 #[inline(always)]
 fn raise_kernel<I: Isa>(
-    pair: &LowRank,
+    pair: &Halves,
     tile: usize,
     scale: f32,
     low: &[f32],
