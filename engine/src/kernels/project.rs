@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::level::dispatch;
 use super::linear::{Linear, Rows};
 use super::low_rank::{LowParts, LowRoom, Lows};
 use super::parts::Parts;
 use super::rows::Activation;
-use super::simd::LANES;
+use super::simd::{Isa, LANES};
 use super::team::pause;
 use super::{Level, LowRank, Team, rows};
 
@@ -67,19 +68,8 @@ impl Map<'_> {
                 out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
             }
         }
-        for delta in &self.deltas {
-            for row in rows.start.max(delta.rows.start)..rows.end.min(delta.rows.end) {
-                let low = (*lows, delta.low + (row - delta.rows.start) * delta.pair.low_blocks());
-                let out = &mut out[row - rows.start];
-                if let Some(norms) = &self.norms {
-                    let mut added = [0.0; LANES];
-                    delta.pair.raise(tile, delta.scale, low, &mut added);
-                    let mut norms = norms.lock();
-                    norms[0] += squares(out);
-                    norms[1] += squares(&added);
-                }
-                delta.pair.raise(tile, delta.scale, low, out);
-            }
+        if !self.deltas.is_empty() {
+            add_deltas(Level::best(), self, tile, (rows, *lows), out);
         }
     }
 
@@ -87,6 +77,39 @@ impl Map<'_> {
     pub(crate) fn delta_share(&self) -> Option<f64> {
         let [outputs, added] = *self.norms.as_ref()?.lock();
         (added > 0.0).then(|| (added / outputs.max(f64::MIN_POSITIVE)).sqrt())
+    }
+}
+
+dispatch! {
+    /// Adds what adapters bring to a tile of some rows.
+    fn add_deltas(
+        map: &Map<'_>,
+        tile: usize,
+        group: (&Range<usize>, Lows<'_>),
+        out: &mut [[f32; LANES]],
+    ) = add_deltas_kernel
+}
+
+#[inline(always)]
+fn add_deltas_kernel<I: Isa>(
+    map: &Map<'_>,
+    tile: usize,
+    (rows, lows): (&Range<usize>, Lows<'_>),
+    out: &mut [[f32; LANES]],
+) {
+    for delta in &map.deltas {
+        for row in rows.start.max(delta.rows.start)..rows.end.min(delta.rows.end) {
+            let low = (lows, delta.low + (row - delta.rows.start) * delta.pair.low_blocks());
+            let out = &mut out[row - rows.start];
+            if let Some(norms) = &map.norms {
+                let mut added = [0.0; LANES];
+                delta.pair.raise::<I>(tile, delta.scale, low, &mut added);
+                let mut norms = norms.lock();
+                norms[0] += squares(out);
+                norms[1] += squares(&added);
+            }
+            delta.pair.raise::<I>(tile, delta.scale, low, out);
+        }
     }
 }
 

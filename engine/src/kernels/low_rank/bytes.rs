@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::super::Level;
 use super::super::dense::DenseMatrix;
 use super::super::format::{Format, Q8_0};
-use super::super::level::{Level, dispatch};
 use super::super::packed::{Packed, Packer};
 use super::super::rounded::{Block, round_row};
 use super::super::simd::{Isa, LANES};
@@ -107,8 +107,31 @@ impl Bytes {
     }
 
     /// Adds `scale * (low · B)`.
-    pub(super) fn raise(&self, tile: usize, scale: f32, low: &[Block], out: &mut [f32; LANES]) {
-        raise(Level::best(), self.b_tile(tile), self.rank, scale * self.factor, low, out);
+    #[inline(always)]
+    pub(super) fn raise<I: Isa>(
+        &self,
+        tile: usize,
+        scale: f32,
+        low: &[Block],
+        out: &mut [f32; LANES],
+    ) {
+        let (tile, rank) = (self.b_tile(tile), self.rank);
+        // This adapter's next tiles come after these of the others: the processor cannot guess.
+        for line in tile.chunks(64) {
+            I::prefetch(line.as_ptr().wrapping_add(2 * tile.len()));
+        }
+        let (lines, scales) = tile.split_at(rank.div_ceil(4) * LINE);
+        let lines = lines.as_chunks::<LINE>().0.chunks(LINES);
+        let mut sum = I::splat(0.0);
+        for ((lines, scales), low) in lines.zip(scales.as_chunks::<SCALES>().0).zip(low) {
+            let mut dot = I::splat_int(-i32::from(SIGN) * low.sum(0, 1));
+            for (index, line) in lines.iter().enumerate() {
+                dot = I::dot(dot, I::bytes(line), low.quad(index));
+            }
+            let scales = I::mul(I::read_f16(scales), I::splat(low.scale()));
+            sum = I::fma(I::floats(dot), scales, sum);
+        }
+        I::store(I::fma(sum, I::splat(scale * self.factor), I::load(out)), out);
     }
 }
 
@@ -149,36 +172,4 @@ fn rounded(values: &[f32]) -> (f16, impl Iterator<Item = i8>) {
     let exact = scale.to_f32();
     let inverse = if exact > 0.0 { 1.0 / exact } else { 0.0 };
     (scale, values.iter().map(move |value| (value * inverse).round().clamp(-127.0, 127.0) as i8))
-}
-
-dispatch! {
-    fn raise(
-        tile: &[u8], rank: usize, scale: f32, low: &[Block], out: &mut [f32; LANES],
-    ) = raise_kernel
-}
-
-#[inline(always)]
-fn raise_kernel<I: Isa>(
-    tile: &[u8],
-    rank: usize,
-    scale: f32,
-    low: &[Block],
-    out: &mut [f32; LANES],
-) {
-    // This adapter's next tiles come after these of the others: the processor cannot guess.
-    for line in tile.chunks(64) {
-        I::prefetch(line.as_ptr().wrapping_add(2 * tile.len()));
-    }
-    let (lines, scales) = tile.split_at(rank.div_ceil(4) * LINE);
-    let lines = lines.as_chunks::<LINE>().0.chunks(LINES);
-    let mut sum = I::splat(0.0);
-    for ((lines, scales), low) in lines.zip(scales.as_chunks::<SCALES>().0).zip(low) {
-        let mut dot = I::splat_int(-i32::from(SIGN) * low.sum(0, 1));
-        for (index, line) in lines.iter().enumerate() {
-            dot = I::dot(dot, I::bytes(line), low.quad(index));
-        }
-        let scales = I::mul(I::read_f16(scales), I::splat(low.scale()));
-        sum = I::fma(I::floats(dot), scales, sum);
-    }
-    I::store(I::fma(sum, I::splat(scale), I::load(out)), out);
 }

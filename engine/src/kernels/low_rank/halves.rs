@@ -66,10 +66,31 @@ impl Halves {
     }
 
     /// Adds `scale * (low · B)`.
-    pub(super) fn raise(&self, tile: usize, scale: f32, low: &[f32], out: &mut [f32; LANES]) {
-        raise(Level::best(), self, tile, scale * self.factor, low, out);
+    #[inline(always)]
+    pub(super) fn raise<I: Isa>(
+        &self,
+        tile: usize,
+        scale: f32,
+        low: &[f32],
+        out: &mut [f32; LANES],
+    ) {
+        let (_, all) = self.vectors();
+        let columns = &all[tile * self.rank..(tile + 1) * self.rank];
+        // This adapter's next tiles come after these of the others: the processor cannot guess.
+        for line in columns.as_flattened().chunks(64) {
+            I::prefetch(line.as_ptr().wrapping_add(2 * self.rank * VECTOR));
+        }
+        let mut sums = [I::splat(0.0); 4];
+        for (columns, low) in columns.chunks(4).zip(low.chunks(4)) {
+            for ((sum, column), low) in sums.iter_mut().zip(columns).zip(low) {
+                *sum = I::fma(I::splat(*low), I::read_f16(column), *sum);
+            }
+        }
+        let sum = I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3]));
+        I::store(I::fma(sum, I::splat(scale * self.factor), I::load(out)), out);
     }
 }
+
 /// The power of two, to the `most`th or its inverse, that brings the largest magnitude to between
 /// 2^14 and 2^15.
 pub(super) fn power(values: &[f32], most: f32) -> f32 {
@@ -115,34 +136,4 @@ fn lower_kernel<I: Isa>(pair: &Halves, x: &[f32], ranks: &Range<usize>, low: &mu
             *low = I::sum(I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3])));
         }
     }
-}
-
-dispatch! {
-    fn raise(
-        pair: &Halves, tile: usize, scale: f32, low: &[f32], out: &mut [f32; LANES],
-    ) = raise_kernel
-}
-
-#[inline(always)]
-fn raise_kernel<I: Isa>(
-    pair: &Halves,
-    tile: usize,
-    scale: f32,
-    low: &[f32],
-    out: &mut [f32; LANES],
-) {
-    let (_, all) = pair.vectors();
-    let columns = &all[tile * pair.rank..(tile + 1) * pair.rank];
-    // This adapter's next tiles come after these of the others: the processor cannot guess.
-    for line in columns.as_flattened().chunks(64) {
-        I::prefetch(line.as_ptr().wrapping_add(2 * pair.rank * VECTOR));
-    }
-    let mut sums = [I::splat(0.0); 4];
-    for (columns, low) in columns.chunks(4).zip(low.chunks(4)) {
-        for ((sum, column), low) in sums.iter_mut().zip(columns).zip(low) {
-            *sum = I::fma(I::splat(*low), I::read_f16(column), *sum);
-        }
-    }
-    let sum = I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3]));
-    I::store(I::fma(sum, I::splat(scale), I::load(out)), out);
 }

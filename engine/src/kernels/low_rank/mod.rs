@@ -15,7 +15,7 @@ use super::linear::Rows;
 use super::packed::Packer;
 use super::parts::Parts;
 use super::rounded::Block;
-use super::simd::LANES;
+use super::simd::{Isa, LANES};
 use bytes::Bytes;
 use halves::Halves;
 
@@ -139,7 +139,8 @@ impl LowRank {
 
     /// Adds `scale * (low · B)` of the sixteen outputs of a tile; the row's place in `lows` begins
     /// at block `at`.
-    pub(crate) fn raise(
+    #[inline(always)]
+    pub(crate) fn raise<I: Isa>(
         &self,
         tile: usize,
         scale: f32,
@@ -148,10 +149,10 @@ impl LowRank {
     ) {
         match &self.form {
             Form::Bytes(form) => {
-                form.raise(tile, scale, &lows.blocks[at..at + self.low_blocks()], out);
+                form.raise::<I>(tile, scale, &lows.blocks[at..at + self.low_blocks()], out);
             }
             Form::Halves(form) => {
-                form.raise(tile, scale, &lows.values[at * Block::VALUES..][..self.rank], out);
+                form.raise::<I>(tile, scale, &lows.values[at * Block::VALUES..][..self.rank], out);
             }
         }
     }
@@ -175,7 +176,7 @@ impl LowRank {
             parts.all()
         };
         for (tile, out) in out.iter_mut().enumerate() {
-            self.raise(tile, 1.0, (lows, 0), out);
+            self.raise::<super::simd::Portable>(tile, 1.0, (lows, 0), out);
         }
         out.as_flattened()[..self.d_out].to_vec()
     }
