@@ -33,6 +33,9 @@ pub struct EngineConfig {
     pub max_rows: usize,
     /// Prompt tokens in one step.
     pub prefill_chunk_tokens: usize,
+    /// Rows up to which a step that has few is filled with tokens guessed from the sequence's own text; 0
+    /// guesses none. It changes how fast answers come, never what they are.
+    pub lookup_rows: usize,
     /// Sequences that may wait; more are refused as [`ErrorCode::Busy`].
     pub queue_max: usize,
     /// Largest rank of an adapter.
@@ -47,6 +50,7 @@ impl Default for EngineConfig {
             adapter_budget_bytes: 1 << 30,
             max_rows: 64,
             prefill_chunk_tokens: 256,
+            lookup_rows: 8,
             queue_max: 512,
             adapter_rank_max: 256,
         }
@@ -104,8 +108,11 @@ impl Engine {
         let tokens_max = kv_tokens.min(firmware.info().context_length as usize);
         let (commands, receiver) = mpsc::channel(config.queue_max + CONTROL_MAX);
         let shared = Shared::default();
-        let limits =
-            Limits { rows_max: config.max_rows, prefill_tokens: config.prefill_chunk_tokens };
+        let limits = Limits {
+            rows_max: config.max_rows,
+            prefill_tokens: config.prefill_chunk_tokens,
+            lookup_rows: config.lookup_rows,
+        };
         let tokenizer = Arc::clone(&firmware.tokenizer);
         let steps = StepLoop::new(tokenizer, Box::new(runner), receiver, limits, shared.clone());
         std::thread::Builder::new()

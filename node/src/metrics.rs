@@ -49,6 +49,8 @@ struct EngineMetrics {
     prompt_tokens: IntCounterVec,
     cached_tokens: IntCounterVec,
     generated_tokens: IntCounterVec,
+    draft_tokens: IntCounterVec,
+    accepted_tokens: IntCounterVec,
     steps: IntCounterVec,
     preemptions: IntCounterVec,
     adapter_evictions: IntCounterVec,
@@ -191,6 +193,14 @@ impl EngineMetrics {
             prompt_tokens: counter("node_prompt_tokens_total", "Prompt tokens taken in."),
             cached_tokens: counter("node_cached_tokens_total", "Prompt tokens found in the cache."),
             generated_tokens: counter("node_generated_tokens_total", "Tokens generated."),
+            draft_tokens: counter(
+                "node_spec_decode_num_draft_tokens_total",
+                "Tokens guessed ahead of the model.",
+            ),
+            accepted_tokens: counter(
+                "node_spec_decode_num_accepted_tokens_total",
+                "Tokens guessed ahead that the model drew too.",
+            ),
             steps: counter("node_engine_steps_total", "Steps of the engine's loop."),
             preemptions: counter(
                 "node_engine_preemptions_total",
@@ -220,6 +230,8 @@ impl EngineMetrics {
             (&self.prompt_tokens, stats.prompt_tokens_total),
             (&self.cached_tokens, stats.cached_tokens_total),
             (&self.generated_tokens, stats.generated_tokens_total),
+            (&self.draft_tokens, stats.draft_tokens_total),
+            (&self.accepted_tokens, stats.accepted_tokens_total),
             (&self.steps, stats.steps_total),
             (&self.preemptions, stats.preemptions_total),
             (&self.adapter_evictions, stats.adapter_evictions_total),

@@ -194,8 +194,11 @@ impl CpuRunner {
                         rms_norm(Level::best(), x, &backbone.norm, epsilon, out);
                     }
                 }
-                Want::LastLogits => {
-                    pending.push((index, rows.end - 1, head(backbone, slice.adapters)));
+                Want::Logits | Want::LastLogits => {
+                    let only_last = slice.want == Want::LastLogits;
+                    let first = if only_last { rows.end - 1 } else { rows.start };
+                    let head = head(backbone, slice.adapters);
+                    pending.extend((first..rows.end).map(|row| (index, row, head)));
                 }
             }
             outputs.push(output);
@@ -211,7 +214,7 @@ impl CpuRunner {
             logits.resize(same.len() * head.d_out(), 0.0);
             multiply(team, head, room.normed.rows(), &mut logits);
             for ((index, ..), logits) in same.iter().zip(logits.chunks_exact(head.d_out())) {
-                outputs[*index] = logits.to_vec();
+                outputs[*index].extend_from_slice(logits);
             }
         }
         outputs

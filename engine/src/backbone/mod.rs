@@ -71,11 +71,13 @@ pub(crate) enum Want {
     Nothing,
     /// Logits at the slice's last token.
     LastLogits,
+    /// Logits at each token.
+    Logits,
     /// The normalised last hidden state at each token.
     Hidden,
 }
 
-/// What one slice asked for: `vocab` logits, or `tokens * hidden` values, or nothing.
+/// What one slice asked for: `vocab` logits for one or each token, or `tokens * hidden` values, or nothing.
 pub(crate) type SliceOutput = Vec<f32>;
 
 impl Batch<'_> {

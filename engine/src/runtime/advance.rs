@@ -45,19 +45,16 @@ impl StepLoop {
                 generate.end(request, FinishReason::Length);
                 false
             }
-            Goal::Generate(generate) => {
-                match generate.next_token(&self.tokenizer, request, output) {
-                    Ok(Next::Token { token, goes_on }) => {
-                        sequence.tokens.push(token);
-                        self.count_generated();
-                        goes_on
-                    }
-                    Ok(Next::End) => false,
-                    Err(error) => {
-                        self.fail(sequence.request, error);
-                        false
-                    }
-                }
+            Goal::Generate(_) => {
+                let (known, computed) = (sequence.tokens.len(), sequence.computed);
+                let guessed = sequence.draft.len().saturating_sub(1);
+                let drawn = sequence.draw(&self.tokenizer, request, output);
+                let generated = sequence.tokens.len() - known;
+                self.count_generated(generated, guessed, sequence.computed - computed);
+                drawn.unwrap_or_else(|error| {
+                    self.fail(sequence.request, error);
+                    false
+                })
             }
         }
     }
@@ -77,21 +74,53 @@ enum Next {
     End,
 }
 
+impl Sequence {
+    /// Draws from each row of logits in turn what it would draw if it had run alone, as long as that is
+    /// what the next row has guessed. False means the answer is done.
+    fn draw(
+        &mut self,
+        tokenizer: &Tokenizer,
+        request: &mut Request,
+        mut output: SliceOutput,
+    ) -> Result<bool, WorkError> {
+        let Goal::Generate(generate) = &mut self.goal else { return Ok(true) };
+        let draft = std::mem::take(&mut self.draft);
+        let width = output.len() / draft.len().max(1);
+        let mut right = 0;
+        let goes_on = loop {
+            let logits = &mut output[right * width..(right + 1) * width];
+            let next = generate.next_token(tokenizer, request, logits)?;
+            let Next::Token { token, goes_on } = next else { break false };
+            self.tokens.push(token);
+            if !goes_on || draft.get(right + 1) != Some(&token) {
+                break goes_on;
+            }
+            // The next row's token was right, and with it its keys and values.
+            right += 1;
+            self.computed += 1;
+        };
+        if draft.len() > 1 {
+            self.lookup.judge(draft.len() - 1, right);
+        }
+        Ok(goes_on)
+    }
+}
+
 impl Generate {
     /// Draws the next token from its logits and hands out what it makes certain.
     fn next_token(
         &mut self,
         tokenizer: &Tokenizer,
         request: &mut Request,
-        mut logits: SliceOutput,
+        logits: &mut [f32],
     ) -> Result<Next, WorkError> {
-        check_numbers(&logits)?;
-        let raw = self.logprobs.map(|_| logits.clone());
+        check_numbers(logits)?;
+        let raw = self.logprobs.map(|_| logits.to_vec());
         if let Some(matcher) = &mut self.matcher {
-            matcher.apply(&mut logits)?;
+            matcher.apply(logits)?;
         }
         let seed = self.sampling.seed.wrapping_add(u64::from(self.choice));
-        let token = draw(&mut logits, &self.sampling, &self.history, seed, self.generated as u64);
+        let token = draw(logits, &self.sampling, &self.history, seed, self.generated as u64);
         if tokenizer.ends().contains(&token) && !self.ignore_eos {
             if let Some(raw) = raw.filter(|_| self.tells_end) {
                 let logprob = token_logprob(tokenizer, &raw, token, self.logprobs.unwrap_or(0));

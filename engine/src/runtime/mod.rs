@@ -4,6 +4,7 @@
 
 mod advance;
 mod commands;
+mod lookup;
 mod pages;
 mod plan;
 mod prefix;

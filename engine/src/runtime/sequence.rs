@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use protocol::Sampling;
 
+use super::lookup::Lookup;
 use super::prefix::Scope;
 use super::sampler::History;
 use super::score::PromptScores;
@@ -75,6 +76,9 @@ pub(super) struct Sequence {
     pub(super) started: bool,
     /// Tokens whose keys and values are in the cache.
     pub(super) computed: usize,
+    /// The pending token and guesses at what follows it, if these run together in this step.
+    pub(super) draft: Vec<u32>,
+    pub(super) lookup: Lookup,
     pub(super) pages: Vec<u32>,
     pub(super) adapters: Arc<Adapters>,
     pub(super) scope: Arc<Scope>,
@@ -91,6 +95,8 @@ impl Sequence {
             tokens,
             started: false,
             computed: 0,
+            draft: Vec::new(),
+            lookup: Lookup::default(),
             pages: Vec::new(),
             adapters,
             scope,
@@ -108,6 +114,22 @@ impl Sequence {
         self.tokens.len() > self.prompt_tokens && self.pending() == 1
     }
 
+    /// Guesses at most `most` tokens, which run behind the pending one. How many there are.
+    pub(super) fn guess(&mut self, most: usize) -> usize {
+        let Goal::Generate(generate) = &self.goal else { return 0 };
+        // An answer's last token does not run.
+        let most = most.min(generate.max_tokens - generate.generated - 1);
+        let guesses = self.lookup.guess(&self.tokens, most);
+        self.draft = self.tokens.last().copied().into_iter().chain(guesses).collect();
+        self.draft.len() - 1
+    }
+
+    /// The tokens that run next: `tokens` of those pending, or a pending one with guesses.
+    pub(super) fn next(&self, tokens: usize) -> &[u32] {
+        let pending = &self.tokens[self.computed..self.computed + tokens];
+        if self.draft.is_empty() { pending } else { &self.draft }
+    }
+
     /// Later answers of a request wait until the first has put their prompt into the cache.
     pub(super) fn is_first(&self) -> bool {
         !matches!(&self.goal, Goal::Generate(generate) if generate.choice > 0)
@@ -118,6 +140,7 @@ impl Sequence {
         match self.goal {
             Goal::Embed { .. } => Want::Hidden,
             Goal::Generate(_) if self.scores_prompt() => Want::Hidden,
+            Goal::Generate(_) if !self.draft.is_empty() => Want::Logits,
             Goal::Generate(_) if tokens == self.pending() => Want::LastLogits,
             Goal::Generate(_) => Want::Nothing,
         }

@@ -29,6 +29,10 @@ pub struct EngineStats {
     pub cached_tokens_total: u64,
     /// Tokens generated since the start.
     pub generated_tokens_total: u64,
+    /// Tokens guessed by lookup and run behind another token, since the start.
+    pub draft_tokens_total: u64,
+    /// Of these, what the model drew too, so that it took no step of its own.
+    pub accepted_tokens_total: u64,
     /// Steps since the start.
     pub steps_total: u64,
     /// Sequences that had to give their pages back and start over, since the start.
@@ -47,15 +51,22 @@ pub(crate) struct Meter {
 const WEIGHT_OF_NEWEST: f32 = 0.1;
 
 impl Meter {
-    /// Counts a step that read `prompt_tokens` and advanced `decodes` sequences. Only steps of one
-    /// kind tell how fast that kind is.
-    pub(crate) fn step(&mut self, prompt_tokens: usize, decodes: usize, took: Duration) {
+    /// Counts a step that read `prompt_tokens` and advanced `decodes` sequences by a token each and by
+    /// those that were `accepted`. Only steps of one kind tell how fast that kind is.
+    pub(crate) fn step(
+        &mut self,
+        prompt_tokens: usize,
+        decodes: usize,
+        accepted: u64,
+        took: Duration,
+    ) {
         let seconds = took.as_secs_f32().max(1e-6);
         if decodes == 0 && prompt_tokens > 0 {
             blend(&mut self.prefill, prompt_tokens as f32 / seconds);
         }
         if decodes > 0 && prompt_tokens == 0 {
-            blend(&mut self.decode, 1.0 / seconds);
+            let tokens = 1.0 + accepted as f32 / decodes as f32;
+            blend(&mut self.decode, tokens / seconds);
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) rows_max: usize,
     /// Prompt tokens per step.
     pub(crate) prefill_tokens: usize,
+    /// Rows to which guesses fill a step up.
+    pub(crate) lookup_rows: usize,
 }
 
 /// What the loop shares with the engine's handles.
@@ -225,6 +227,7 @@ impl StepLoop {
     fn step(&mut self) {
         self.running.sort_by_key(|sequence| sequence.arrival);
         let tokens = self.plan();
+        self.guess(&tokens);
         let mut order: Vec<usize> = (0..self.running.len()).filter(|&i| tokens[i] > 0).collect();
         if order.is_empty() {
             return;
@@ -238,12 +241,15 @@ impl StepLoop {
         let outputs = self.runner.step(&Batch { slices, effect: None });
         let decodes = order.iter().filter(|&&i| self.running[i].decodes()).count();
         let prompt_tokens = tokens.iter().sum::<usize>() - decodes;
-        self.meter.step(prompt_tokens, decodes, before.elapsed());
+        let took = before.elapsed();
         let mut of_sequence: Vec<Option<SliceOutput>> = tokens.iter().map(|_| None).collect();
         for (index, output) in order.into_iter().zip(outputs) {
             of_sequence[index] = Some(output);
         }
+        let accepted = self.shared.stats.lock().accepted_tokens_total;
         self.absorb(&tokens, of_sequence);
+        let accepted = self.shared.stats.lock().accepted_tokens_total - accepted;
+        self.meter.step(prompt_tokens, decodes, accepted, took);
     }
 
     /// Decides how many tokens of each sequence run, and finds pages for them. Who came last gives
@@ -266,6 +272,26 @@ impl StepLoop {
         }
         tokens.truncate(self.running.len());
         tokens
+    }
+
+    /// Fills the step up with guesses, as long as few rows run: then most of its time goes into reading
+    /// weights, and a row more costs little.
+    fn guess(&mut self, tokens: &[usize]) {
+        let mut left = self.limits.lookup_rows.saturating_sub(tokens.iter().sum());
+        let mut sharers = self.running.iter().filter(|sequence| sequence.decodes()).count();
+        for sequence in self.running.iter_mut().filter(|sequence| sequence.decodes()) {
+            let share = left / sharers;
+            sharers -= 1;
+            if share == 0 {
+                continue;
+            }
+            let guessed = sequence.guess(share);
+            if self.pages.grow(&mut sequence.pages, sequence.tokens.len() + guessed) {
+                left -= guessed;
+            } else {
+                sequence.draft.clear();
+            }
+        }
     }
 
     fn preempt_last(&mut self) {
@@ -314,8 +340,12 @@ impl StepLoop {
         }
     }
 
-    pub(super) fn count_generated(&self) {
-        self.shared.stats.lock().generated_tokens_total += 1;
+    /// Counts what one sequence generated in a step, guesses that ran, and those that were accepted.
+    pub(super) fn count_generated(&self, generated: usize, guessed: usize, accepted: usize) {
+        let mut stats = self.shared.stats.lock();
+        stats.generated_tokens_total += generated as u64;
+        stats.draft_tokens_total += guessed as u64;
+        stats.accepted_tokens_total += accepted as u64;
     }
 
     fn publish(&self) {
@@ -333,7 +363,7 @@ impl StepLoop {
 
 fn slice(sequence: &Sequence, tokens: usize) -> Slice<'_> {
     Slice {
-        tokens: &sequence.tokens[sequence.computed..sequence.computed + tokens],
+        tokens: sequence.next(tokens),
         position: sequence.computed,
         pages: &sequence.pages,
         adapters: &sequence.adapters,

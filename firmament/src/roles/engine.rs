@@ -28,6 +28,10 @@ pub struct EngineArguments {
     /// Memory for adapters, in MiB.
     #[arg(long, env = "FIRMAMENT_ADAPTER_MIB", value_parser = clap::value_parser!(u32).range(1..))]
     adapter_mib: Option<u32>,
+    /// Never run ahead on tokens guessed from a request's own text. Guessing changes how fast answers come,
+    /// not what they are.
+    #[arg(long, env = "FIRMAMENT_NO_LOOKUP")]
+    no_lookup: bool,
     /// Requests that may wait in the engine; more are refused.
     #[arg(long, env = "FIRMAMENT_QUEUE_MAX")]
     queue_max: Option<usize>,
@@ -48,6 +52,7 @@ impl EngineArguments {
             threads: self.threads.map_or(default.threads, usize::from),
             kv_budget_bytes: bytes(self.kv_mib, default.kv_budget_bytes),
             adapter_budget_bytes: bytes(self.adapter_mib, default.adapter_budget_bytes),
+            lookup_rows: if self.no_lookup { 0 } else { default.lookup_rows },
             queue_max: self.queue_max.unwrap_or(default.queue_max),
             ..default
         }
