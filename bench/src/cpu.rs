@@ -10,6 +10,7 @@ use protocol::{AdapterUse, Event, GenerateWork, Prompt, Sampling, Work, WorkErro
 
 use crate::adapters;
 use crate::bandwidth::read_bytes_per_second;
+use crate::chats::Chats;
 use crate::llama_cpp::LlamaCpp;
 use crate::quiet::Watch;
 use crate::report::{Report, Row};
@@ -87,7 +88,8 @@ impl CpuBench {
         let directory = FirmwareDir::open(&self.firmware).map_err(EngineError::from)?;
         let firmware = Arc::new(LoadedFirmware::load(&directory)?);
         let config = EngineConfig { threads: self.threads, ..EngineConfig::default() };
-        let engine = Engine::start(Arc::clone(&firmware), config)?;
+        let plain = EngineConfig { lookup_rows: 0, ..config.clone() };
+        let engine = Engine::start(Arc::clone(&firmware), plain)?;
         let peer = self.llama_cpp.as_deref().map(|folder| self.peer(folder, &directory));
         let peer = peer.as_ref();
         let mut run = Run { rounds: self.rounds, repeated: 0, rows: Vec::new() };
@@ -125,7 +127,15 @@ impl CpuBench {
             |round| decode(&engine, ADAPTERS, round, &uses),
             |round| decode(&engine, ADAPTERS, round, &[]).map(Some),
         )?;
-        engine.shutdown();
+        let guessing = Engine::start(Arc::clone(&firmware), config)?;
+        for chats in [Chats::REPEATING, Chats::OPEN] {
+            run.measure(
+                chats.name.to_owned(),
+                "without lookup",
+                |_| chats.decode(&guessing),
+                |_| chats.decode(&engine).map(Some),
+            )?;
+        }
         let (instruction_set, threads) = (engine::instruction_set(), self.threads);
         let Run { rounds, repeated, rows } = run;
         Ok(Report { rounds, repeated, threads, instruction_set, rows })
@@ -225,9 +235,16 @@ fn submit(
     adapter: Option<AdapterUse>,
 ) -> Result<EventStream, CpuBenchError> {
     let token = |index: usize| 100 + ((index * 7919 + salt * 104_729 + prompt * 31) % 5000) as u32;
-    let work = GenerateWork {
-        prompt: Prompt::Tokens((0..prompt).map(token).collect()),
-        adapters: adapter.into_iter().collect(),
+    let prompt = Prompt::Tokens((0..prompt).map(token).collect());
+    let adapters = adapter.into_iter().collect();
+    start(engine, GenerateWork { adapters, ..work(prompt, tokens) })
+}
+
+/// One greedy answer of exactly `tokens`.
+pub(crate) fn work(prompt: Prompt, tokens: usize) -> GenerateWork {
+    GenerateWork {
+        prompt,
+        adapters: Vec::new(),
         sampling: Sampling::greedy(),
         max_tokens: Some(tokens as u32),
         stop: Vec::new(),
@@ -237,11 +254,14 @@ fn submit(
         prompt_logprobs: false,
         ignore_eos: true,
         tenant: "bench".into(),
-    };
+    }
+}
+
+pub(crate) fn start(engine: &Engine, work: GenerateWork) -> Result<EventStream, CpuBenchError> {
     Ok(engine.submit(Work::Generate(work))?)
 }
 
-fn first_token(stream: &mut EventStream) -> Result<(), CpuBenchError> {
+pub(crate) fn first_token(stream: &mut EventStream) -> Result<(), CpuBenchError> {
     while let Some(event) = stream.blocking_next() {
         if let Event::Text { .. } = event? {
             return Ok(());
@@ -250,7 +270,7 @@ fn first_token(stream: &mut EventStream) -> Result<(), CpuBenchError> {
     Err(CpuBenchError::Unfinished)
 }
 
-fn finish(stream: &mut EventStream) -> Result<(), CpuBenchError> {
+pub(crate) fn finish(stream: &mut EventStream) -> Result<(), CpuBenchError> {
     while let Some(event) = stream.blocking_next() {
         if let Event::Done(_) = event? {
             return Ok(());

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bandwidth;
+mod chats;
 mod cpu;
 mod llama_cpp;
 mod lora;
