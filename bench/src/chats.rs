@@ -5,7 +5,8 @@ use std::time::Instant;
 use engine::Engine;
 use protocol::{ChatMessage, ChatRole, GenerateWork, Prompt, Sampling, ToolChoice};
 
-use crate::cpu::{CpuBenchError, finish, first_token, start, work};
+use crate::BenchError;
+use crate::cpu::{finish, first_token, start, work};
 
 /// What callers ask for.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +64,7 @@ impl Chats {
     };
 
     /// Generated tokens per second of one answer after the other, each from its first token on.
-    pub(crate) fn decode(&self, engine: &Engine) -> Result<f64, CpuBenchError> {
+    pub(crate) fn decode(&self, engine: &Engine) -> Result<f64, BenchError> {
         let (mut tokens, mut seconds) = (0, 0.0);
         for text in self.texts {
             let mut stream = start(engine, self.work(text))?;

@@ -1,19 +1,21 @@
 //! Prefill and decode on the CPU, one to eight streams, with and without adapters.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::firmware::{FirmwareDir, PartRole};
+use engine::firmware::FirmwareDir;
 use engine::{Engine, EngineConfig, EngineError, EventStream, LoadedFirmware};
-use protocol::{AdapterUse, Event, GenerateWork, Prompt, Sampling, Work, WorkError};
+use protocol::{AdapterUse, Event, GenerateWork, Prompt, Sampling, Work};
 
-use crate::adapters;
 use crate::bandwidth::read_bytes_per_second;
 use crate::chats::Chats;
-use crate::llama_cpp::LlamaCpp;
+use crate::llama_cpp::{LlamaCpp, model_of};
+use crate::numbers::prompt;
 use crate::quiet::Watch;
 use crate::report::{Report, Row};
+use crate::rounds::Rounds;
+use crate::{BenchError, adapters};
 
 /// What to measure, and beside what.
 #[derive(Debug, Clone)]
@@ -28,76 +30,40 @@ pub struct CpuBench {
     pub rounds: usize,
 }
 
-/// Why nothing was measured.
-#[derive(Debug, thiserror::Error)]
-pub enum CpuBenchError {
-    /// The engine does not start.
-    #[error("the engine does not start")]
-    Engine(#[from] EngineError),
-    /// The engine refused or failed.
-    #[error("the engine failed")]
-    Work(#[from] WorkError),
-    /// The work ended without its last event.
-    #[error("the engine stopped in the middle")]
-    Unfinished,
-    /// llama.cpp does not run.
-    #[error("{program} does not run")]
-    Peer {
-        /// Which program.
-        program: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The adapters to measure with cannot be written.
-    #[error("an adapter to measure with cannot be written")]
-    Adapter(#[source] std::io::Error),
-    /// Whatever is measured would be the others' work.
-    #[error(
-        "other programs use {percent:.0} % of the processor, time and again: measure when it is idle"
-    )]
-    Busy {
-        /// Their share of all cores.
-        percent: f64,
-    },
-    /// llama.cpp printed something else than it used to.
-    #[error("{0} printed no result that can be read")]
-    PeerOutput(&'static str),
-}
-
 const PREFILLS: [usize; 2] = [128, 512];
 /// Prompt tokens of one measurement, in prompts of the measured length.
 const PREFILL_TOKENS: usize = 1024;
 const STREAMS: [usize; 4] = [1, 2, 4, 8];
 const DECODE_PROMPT: usize = 128;
+/// Prompts are made of as many tokens; every firmware has more.
+const VOCABULARY: usize = 5000;
 const DECODE_TOKENS: usize = 64;
 /// Streams that each have an adapter of their own.
 const ADAPTERS: usize = 8;
-/// Share of the processor that others may use while a round counts.
-const FOREIGN_MAX: f64 = 0.04;
-/// How often a round is measured before the machine is found too busy.
-const TRIES: usize = 12;
-
 const PEER: &str = "llama.cpp";
+const UNIT: &str = "tokens/s";
 
 impl CpuBench {
     /// Measures all rows, each beside the peer or bound that it is compared with, in turn.
     ///
     /// # Errors
-    /// [`CpuBenchError`] if either side does not run to its end, or if others use the processor.
-    pub fn run(&self) -> Result<Report, CpuBenchError> {
+    /// [`BenchError`] if either side does not run to its end, or if others use the processor.
+    pub fn run(&self) -> Result<Report, BenchError> {
         let directory = FirmwareDir::open(&self.firmware).map_err(EngineError::from)?;
         let firmware = Arc::new(LoadedFirmware::load(&directory)?);
         let config = EngineConfig { threads: self.threads, ..EngineConfig::default() };
         let plain = EngineConfig { lookup_rows: 0, ..config.clone() };
         let engine = Engine::start(Arc::clone(&firmware), plain)?;
-        let peer = self.llama_cpp.as_deref().map(|folder| self.peer(folder, &directory));
+        let model = model_of(&directory);
+        let peer = self.llama_cpp.as_deref();
+        let peer = peer.map(|folder| LlamaCpp::new(folder, &model, self.threads));
         let peer = peer.as_ref();
-        let mut run = Run { rounds: self.rounds, repeated: 0, rows: Vec::new() };
+        let mut run = Run { rounds: Rounds::new(self.rounds), rows: Vec::new() };
         for tokens in PREFILLS {
             run.measure(
                 format!("prefill, {tokens} tokens"),
                 PEER,
-                |round| prefill(&engine, tokens, round),
+                |turn| prefill(&engine, tokens, turn),
                 |_| peer.map(|peer| peer.prefill(tokens, PREFILL_TOKENS / tokens)).transpose(),
             )?;
         }
@@ -105,7 +71,7 @@ impl CpuBench {
             run.measure(
                 format!("decode, {streams} streams, all"),
                 PEER,
-                |round| decode(&engine, streams, round, &[]),
+                |turn| decode(&engine, streams, turn, &[]),
                 |_| {
                     let decode =
                         |peer: &LlamaCpp| peer.decode(streams, DECODE_PROMPT, DECODE_TOKENS);
@@ -117,15 +83,15 @@ impl CpuBench {
         run.measure(
             "decode, 1 stream".to_owned(),
             "reading weights",
-            |round| decode(&engine, 1, round, &[]),
+            |turn| decode(&engine, 1, turn, &[]),
             |_| Ok(Some(read_bytes_per_second(bytes, self.threads) / bytes as f64)),
         )?;
         let uses = adapters::load(&engine, &firmware.shape(), ADAPTERS)?;
         run.measure(
             format!("decode, {ADAPTERS} adapters"),
             "without adapters",
-            |round| decode(&engine, ADAPTERS, round, &uses),
-            |round| decode(&engine, ADAPTERS, round, &[]).map(Some),
+            |turn| decode(&engine, ADAPTERS, turn, &uses),
+            |turn| decode(&engine, ADAPTERS, turn, &[]).map(Some),
         )?;
         let guessing = Engine::start(Arc::clone(&firmware), config)?;
         for chats in [Chats::REPEATING, Chats::OPEN] {
@@ -137,52 +103,35 @@ impl CpuBench {
             )?;
         }
         let (instruction_set, threads) = (engine::instruction_set(), self.threads);
-        let Run { rounds, repeated, rows } = run;
+        let Run { rounds: Rounds { wanted: rounds, repeated, .. }, rows } = run;
         Ok(Report { rounds, repeated, threads, instruction_set, rows })
-    }
-
-    fn peer(&self, folder: &Path, directory: &FirmwareDir) -> LlamaCpp {
-        let manifest = directory.manifest();
-        let backbone = manifest.parts_of(PartRole::Backbone).next();
-        let model = backbone.map(|part| directory.part_path(part)).unwrap_or_default();
-        LlamaCpp::new(folder, &model, self.threads)
     }
 }
 
 /// What was measured so far.
 struct Run {
-    rounds: usize,
-    repeated: usize,
+    rounds: Rounds,
     rows: Vec<Row>,
 }
 
 impl Run {
+    /// Each side is told a number that makes its prompts new.
     fn measure(
         &mut self,
         what: String,
         beside: &'static str,
-        ours: impl Fn(usize) -> Result<f64, CpuBenchError>,
-        other: impl Fn(usize) -> Result<Option<f64>, CpuBenchError>,
-    ) -> Result<(), CpuBenchError> {
-        let mut row = Row { what, beside, ours: Vec::new(), others: Vec::new() };
-        ours(self.rounds)?; // warm-up, not counted
-        for round in 0..self.rounds {
-            let mut tries = 0;
-            let (mine, others) = loop {
-                let watch = Watch::start();
-                let values = (ours(round)?, other(round)?);
-                let share = watch.and_then(|watch| watch.foreign_share()).unwrap_or(0.0);
-                if share <= FOREIGN_MAX {
-                    break values;
-                }
-                tries += 1;
-                self.repeated += 1;
-                if tries == TRIES {
-                    return Err(CpuBenchError::Busy { percent: 100.0 * share });
-                }
-            };
-            row.ours.push(mine);
-            row.others.extend(others);
+        ours: impl Fn(usize) -> Result<f64, BenchError>,
+        other: impl Fn(usize) -> Result<Option<f64>, BenchError>,
+    ) -> Result<(), BenchError> {
+        let mut row = Row::new(what, beside, UNIT);
+        ours(self.rounds.turn())?; // warm-up, not counted
+        while row.ours.len() < self.rounds.wanted {
+            let watch = Watch::start(&[]);
+            let values = (ours(self.rounds.turn())?, other(self.rounds.turn())?);
+            if self.rounds.counts(watch.as_ref())? {
+                row.ours.push(values.0);
+                row.others.extend(values.1);
+            }
         }
         self.rows.push(row);
         Ok(())
@@ -190,12 +139,12 @@ impl Run {
 }
 
 /// Prompt tokens per second.
-fn prefill(engine: &Engine, tokens: usize, round: usize) -> Result<f64, CpuBenchError> {
+fn prefill(engine: &Engine, tokens: usize, turn: usize) -> Result<f64, BenchError> {
     let mut seconds = 0.0;
     let prompts = PREFILL_TOKENS / tokens;
     for prompt in 0..prompts {
         let before = Instant::now();
-        let mut stream = submit(engine, tokens, 1, 100 * round + prompt, None)?;
+        let mut stream = submit(engine, tokens, 1, 100 * turn + prompt, None)?;
         first_token(&mut stream)?;
         seconds += before.elapsed().as_secs_f64();
         finish(&mut stream)?;
@@ -208,12 +157,12 @@ fn prefill(engine: &Engine, tokens: usize, round: usize) -> Result<f64, CpuBench
 fn decode(
     engine: &Engine,
     streams: usize,
-    round: usize,
+    turn: usize,
     adapters: &[AdapterUse],
-) -> Result<f64, CpuBenchError> {
+) -> Result<f64, BenchError> {
     let start = |stream: usize| {
         let adapter = adapters.get(stream).copied();
-        submit(engine, DECODE_PROMPT, DECODE_TOKENS + 1, 100 * round + stream, adapter)
+        submit(engine, DECODE_PROMPT, DECODE_TOKENS + 1, 100 * turn + stream, adapter)
     };
     let mut running = (0..streams).map(start).collect::<Result<Vec<_>, _>>()?;
     for stream in &mut running {
@@ -226,16 +175,15 @@ fn decode(
     Ok((engine.stats().generated_tokens_total - generated) as f64 / seconds)
 }
 
-/// A prompt that no earlier one begins like, so that no prefix is reused.
+/// `salt` makes the prompt one that no other begins like.
 fn submit(
     engine: &Engine,
-    prompt: usize,
+    prompt_tokens: usize,
     tokens: usize,
     salt: usize,
     adapter: Option<AdapterUse>,
-) -> Result<EventStream, CpuBenchError> {
-    let token = |index: usize| 100 + ((index * 7919 + salt * 104_729 + prompt * 31) % 5000) as u32;
-    let prompt = Prompt::Tokens((0..prompt).map(token).collect());
+) -> Result<EventStream, BenchError> {
+    let prompt = Prompt::Tokens(prompt(prompt_tokens, salt, VOCABULARY));
     let adapters = adapter.into_iter().collect();
     start(engine, GenerateWork { adapters, ..work(prompt, tokens) })
 }
@@ -257,24 +205,24 @@ pub(crate) fn work(prompt: Prompt, tokens: usize) -> GenerateWork {
     }
 }
 
-pub(crate) fn start(engine: &Engine, work: GenerateWork) -> Result<EventStream, CpuBenchError> {
+pub(crate) fn start(engine: &Engine, work: GenerateWork) -> Result<EventStream, BenchError> {
     Ok(engine.submit(Work::Generate(work))?)
 }
 
-pub(crate) fn first_token(stream: &mut EventStream) -> Result<(), CpuBenchError> {
+pub(crate) fn first_token(stream: &mut EventStream) -> Result<(), BenchError> {
     while let Some(event) = stream.blocking_next() {
         if let Event::Text { .. } = event? {
             return Ok(());
         }
     }
-    Err(CpuBenchError::Unfinished)
+    Err(BenchError::Unfinished)
 }
 
-pub(crate) fn finish(stream: &mut EventStream) -> Result<(), CpuBenchError> {
+pub(crate) fn finish(stream: &mut EventStream) -> Result<(), BenchError> {
     while let Some(event) = stream.blocking_next() {
         if let Event::Done(_) = event? {
             return Ok(());
         }
     }
-    Err(CpuBenchError::Unfinished)
+    Err(BenchError::Unfinished)
 }

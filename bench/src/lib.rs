@@ -1,4 +1,4 @@
-//! Measurements: the engine alone, and the engine beside a peer in the same run.
+//! Measurements: the engine or the whole server, alone and beside a peer in the same run.
 //! Owns: what is measured and how it is summed up, adapters with random weights to measure with.
 //! Never: claims; it prints what it saw.
 
@@ -6,13 +6,19 @@ mod adapters;
 mod bandwidth;
 mod chats;
 mod cpu;
+mod error;
+pub mod gguf;
 mod llama_cpp;
 mod lora;
 mod numbers;
 mod quiet;
 mod report;
+mod rounds;
+mod server;
 
-pub use cpu::{CpuBench, CpuBenchError};
+pub use cpu::CpuBench;
+pub use error::BenchError;
 pub use lora::{LoraSpec, write_lora};
 pub use numbers::Numbers;
 pub use report::{Report, Row};
+pub use server::{Part, ServerBench};

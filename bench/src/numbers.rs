@@ -29,3 +29,12 @@ impl Numbers {
         (0..count).map(one).collect()
     }
 }
+
+/// Token ids below `vocabulary` that no other `salt` begins with, so that no prefix is reused. The
+/// first ids, often special ones, are left out.
+pub(crate) fn prompt(tokens: usize, salt: usize, vocabulary: usize) -> Vec<u32> {
+    const FIRST: u64 = 100;
+    let mut numbers = Numbers::seeded(salt as u64);
+    let ids = (vocabulary as u64).saturating_sub(FIRST).max(1);
+    (0..tokens).map(|_| (FIRST + numbers.next() % ids) as u32).collect()
+}

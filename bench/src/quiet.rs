@@ -3,8 +3,11 @@
 use std::time::Instant;
 
 /// A moment, with what the processor has done until then.
+#[derive(Debug)]
 pub(crate) struct Watch {
     since: Instant,
+    /// Children that run all the while.
+    children: Vec<u32>,
     busy_ticks: u64,
     own_ticks: u64,
 }
@@ -13,17 +16,18 @@ pub(crate) struct Watch {
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Watch {
-    /// `None` where the system does not tell.
-    pub(crate) fn start() -> Option<Self> {
-        let (busy_ticks, own_ticks) = (busy_ticks()?, own_ticks()?);
-        Some(Self { since: Instant::now(), busy_ticks, own_ticks })
+    /// `children` are processes that this one has started and that go on. `None` where the system
+    /// does not tell.
+    pub(crate) fn start(children: &[u32]) -> Option<Self> {
+        let (busy_ticks, own_ticks) = (busy_ticks()?, own_ticks(children)?);
+        Some(Self { since: Instant::now(), children: children.to_vec(), busy_ticks, own_ticks })
     }
 
-    /// Share of all cores' time since the start that neither this process nor children that it
-    /// has waited for used, 0 to 1.
+    /// Share of all cores' time since the start that neither this process and its children that go
+    /// on used, nor children that it has waited for, 0 to 1.
     pub(crate) fn foreign_share(&self) -> Option<f64> {
         let busy = busy_ticks()?.saturating_sub(self.busy_ticks);
-        let own = own_ticks()?.saturating_sub(self.own_ticks);
+        let own = own_ticks(&self.children)?.saturating_sub(self.own_ticks);
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         let all = self.since.elapsed().as_secs_f64() * cores * TICKS_PER_SECOND;
         Some(busy.saturating_sub(own) as f64 / all.max(1.0))
@@ -42,9 +46,11 @@ fn busy(line: &str) -> Option<u64> {
     Some(user + nice + system + rest.iter().take(3).sum::<u64>())
 }
 
-/// Ticks of this process and of children that have ended.
-fn own_ticks() -> Option<u64> {
-    own(&std::fs::read_to_string("/proc/self/stat").ok()?)
+/// Ticks of this process, of children that have ended, and of those that go on.
+fn own_ticks(children: &[u32]) -> Option<u64> {
+    let children = children.iter().map(|id| format!("/proc/{id}/stat"));
+    let ticks = |path: String| own(&std::fs::read_to_string(path).ok()?);
+    children.chain(["/proc/self/stat".to_owned()]).map(ticks).sum()
 }
 
 fn own(stat: &str) -> Option<u64> {

@@ -9,13 +9,15 @@ pub struct Row {
     pub what: String,
     /// What the other values are: a peer's, a bound's, ours under other conditions.
     pub beside: &'static str,
+    /// The unit of all values. A ratio above 1 is good news only where more is better.
+    pub unit: &'static str,
     /// One value per round.
     pub ours: Vec<f64>,
     /// The other's values of the same rounds; empty without one.
     pub others: Vec<f64>,
 }
 
-/// All rows of one run, in tokens per second.
+/// All rows of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Rounds, ours and the other's taking turns.
@@ -31,6 +33,11 @@ pub struct Report {
 }
 
 impl Row {
+    /// A row without values.
+    pub const fn new(what: String, beside: &'static str, unit: &'static str) -> Self {
+        Self { what, beside, unit, ours: Vec::new(), others: Vec::new() }
+    }
+
     /// Quartiles of ours over the other's, round by round: lower, median, upper. `None` without
     /// another's values.
     pub fn ratios(&self) -> Option<[f64; 3]> {
@@ -60,14 +67,14 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "tokens per second: median (quartiles); ratio: median (quartiles) over rounds"
+            "median (quartiles) of the rounds; last, of each round's two values, the ratio"
         )?;
         for row in rows {
             let show = |values: &[f64]| {
                 let [low, middle, high] = [0.25, 0.5, 0.75].map(|at| quantile(values, at));
                 format!("{middle:.1} ({low:.1}-{high:.1})")
             };
-            write!(f, "{:<30} {:>24}", row.what, show(&row.ours))?;
+            write!(f, "{:<31} {:<8} {:>24}", row.what, row.unit, show(&row.ours))?;
             if let Some([low, middle, high]) = row.ratios() {
                 let others = show(&row.others);
                 write!(f, "  {:<17} {others:>24}", row.beside)?;
@@ -94,8 +101,10 @@ mod tests {
 
     #[test]
     fn ratios_are_of_rounds_so_that_a_slow_machine_slows_both_sides() {
-        let row =
-            |others| Row { what: String::new(), beside: "", ours: vec![2.0, 9.0, 4.0], others };
+        let row = |others| {
+            let ours = vec![2.0, 9.0, 4.0];
+            Row { ours, others, ..Row::new(String::new(), "", "") }
+        };
         assert_eq!(row(vec![1.0, 3.0, 4.0]).ratios(), Some([1.5, 2.0, 2.5]));
         assert_eq!(row(Vec::new()).ratios(), None);
     }

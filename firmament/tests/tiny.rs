@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Up, done, firmament, json, refused, tiny, until};
+use common::{Up, done, firmament, json, refused, run, tiny, until};
+use serde_json::Value;
 use testkit::{tiny_lora, write_lora};
 
 #[test]
@@ -270,4 +271,20 @@ fn beyond_loopback_a_key_is_needed_and_the_first_is_made_offline() {
     refused(data.path(), &["node", "list", "--url", &up.url], 5);
     let secret = key["secret"].as_str().expect("a secret");
     done(data.path(), &["node", "list", "--url", &up.url, "--api-key", secret]);
+}
+
+#[test]
+fn the_server_is_measured_unless_others_use_the_processor() {
+    let data = tiny();
+    let measured = run(data.path(), &["bench", "server", "--rounds", "1", "--json"]);
+    if !measured.status.success() {
+        let errors = String::from_utf8_lossy(&measured.stderr);
+        return assert!(errors.contains("other programs use"), "{errors}");
+    }
+    let report: Value = serde_json::from_slice(&measured.stdout).expect("JSON");
+    let rows = report["rows"].as_array().expect("a list");
+    for what in ["4 requests, 4 adapters", "start to first token"] {
+        let row = rows.iter().find(|row| row["what"] == what).expect(what);
+        assert!(row["ours"][0].as_f64() > Some(0.0), "{row}");
+    }
 }

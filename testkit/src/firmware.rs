@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
+use bench::gguf::{Encoding, Gguf};
 use bench::{LoraSpec, Numbers};
 use protocol::Digest;
-
-use crate::gguf::{Encoding, Gguf};
 
 const LAYERS: usize = 2;
 const HIDDEN: usize = 64;

@@ -5,10 +5,9 @@
 mod client;
 mod cluster;
 mod firmware;
-pub mod gguf;
 mod mock_engine;
 
-pub use bench::{LoraSpec, write_lora};
+pub use bench::{LoraSpec, gguf, write_lora};
 pub use client::{Client, Streamed};
 pub use cluster::{ClusterSpec, PATIENCE, TestCluster, eventually};
 pub use firmware::{TINY_NAME, tiny_firmware, tiny_lora};

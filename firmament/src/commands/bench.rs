@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
-use bench::CpuBench;
+use bench::{BenchError, CpuBench, Report};
+#[cfg(feature = "up")]
+use bench::{Part, ServerBench};
+#[cfg(feature = "up")]
+use clap::ValueEnum as _;
 use clap::{Args, Subcommand};
 
 use super::shelf;
@@ -16,6 +19,10 @@ use crate::output::Output;
 pub enum Action {
     /// Prefill and decode on the CPU, 1 to 8 streams; beside llama.cpp if a build of it is given.
     Cpu(CpuArguments),
+    /// The whole server over HTTP: requests at once with adapters, its start, its memory; beside
+    /// llama.cpp's server if a build of it is given. Runs in processes and a folder of its own.
+    #[cfg(feature = "up")]
+    Server(ServerArguments),
 }
 
 /// How to measure the CPU.
@@ -35,24 +42,77 @@ pub struct CpuArguments {
     rounds: usize,
 }
 
+/// How to measure whole servers.
+#[cfg(feature = "up")]
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// Folder with llama.cpp's `llama-server`, to measure it in the same run.
+    #[arg(long, value_name = "DIR")]
+    llama_cpp: Option<PathBuf>,
+    /// Firmware to run; the one in use if none is named.
+    #[arg(long)]
+    firmware: Option<String>,
+    /// Threads of each server.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+    /// How often each has its turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measure only this; may be given more than once [default: all].
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
 /// Measures and prints.
 pub async fn run(action: Action, data: &DataDir, output: Output) -> Result<(), Failure> {
-    let Action::Cpu(arguments) = action;
-    let known = match &arguments.firmware {
-        Some(name) => shelf::find(data, name)?,
-        None => shelf::in_use(data)?,
+    let report = match action {
+        Action::Cpu(arguments) => cpu(arguments, data).await?,
+        #[cfg(feature = "up")]
+        Action::Server(arguments) => server(arguments, data).await?,
     };
-    let Some(firmware) = known.folder else {
-        let what = format!("the parts of `{}`", known.manifest.name);
-        return Err(Failure::not_found(what, "fetch them with `firmament firmware pull`"));
-    };
-    let CpuArguments { llama_cpp, threads, rounds, .. } = arguments;
-    let measure = CpuBench { firmware, llama_cpp, threads, rounds: rounds.max(1) };
-    let measured = tokio::task::spawn_blocking(move || measure.run()).await;
-    let advice = "give llama.cpp's build folder with its benchmark programs, or leave it out";
-    let report = measured
-        .map_err(|error| Failure::new(anyhow!("the measurement broke: {error}"), advice))?
-        .map_err(|error| Failure::new(error, advice))?;
     output.show(&report, || report.to_string());
     Ok(())
+}
+
+async fn cpu(arguments: CpuArguments, data: &DataDir) -> Result<Report, Failure> {
+    let CpuArguments { llama_cpp, firmware, threads, rounds } = arguments;
+    let firmware = folder(data, firmware.as_deref())?;
+    let measure = CpuBench { firmware, llama_cpp, threads, rounds: rounds.max(1) };
+    tokio::task::spawn_blocking(move || measure.run()).await?.map_err(failed)
+}
+
+/// A signal ends the servers too.
+#[cfg(feature = "up")]
+async fn server(arguments: ServerArguments, data: &DataDir) -> Result<Report, Failure> {
+    let ServerArguments { llama_cpp, firmware, threads, rounds, only } = arguments;
+    let program = std::env::current_exe();
+    let measure = ServerBench {
+        program: program.map_err(|error| Failure::new(error, "start it by its whole path"))?,
+        firmwares: data.firmwares(),
+        firmware: folder(data, firmware.as_deref())?,
+        llama_cpp,
+        threads,
+        rounds: rounds.max(1),
+        parts: if only.is_empty() { Part::value_variants().to_vec() } else { only },
+    };
+    tokio::select! {
+        report = measure.run() => report.map_err(failed),
+        _ = telemetry::shutdown_signal() => {
+            Err(Failure::interrupted("the measurement", "run it again when there is time"))
+        }
+    }
+}
+
+/// Where the firmware to measure lies.
+fn folder(data: &DataDir, name: Option<&str>) -> Result<PathBuf, Failure> {
+    let known = name.map_or_else(|| shelf::in_use(data), |name| shelf::find(data, name))?;
+    known.folder.ok_or_else(|| {
+        let what = format!("the parts of `{}`", known.manifest.name);
+        Failure::not_found(what, "fetch them with `firmament firmware pull`")
+    })
+}
+
+fn failed(error: BenchError) -> Failure {
+    let advice = error.advice();
+    Failure::new(error, advice)
 }
