@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use super::x86::amx;
+
 /// An instruction set that this machine has. Only [`Level::best`] and [`Level::available`] make
 /// one, so holding it is the proof that code compiled for it may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,9 @@ pub(crate) enum Set {
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AVX-512 as above, with AMX where many rows meet the same weights.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Level {
@@ -41,12 +47,23 @@ impl Level {
             sets.extend(avx2.then_some(Set::Avx2));
             sets.extend((avx2 && is_x86_feature_detected!("avxvnni")).then_some(Set::AvxVnni));
             sets.extend((avx2 && avx512).then_some(Set::Avx512Vnni));
+            sets.extend((avx2 && avx512 && amx::permitted()).then_some(Set::Amx));
         }
         sets.into_iter().map(Self).collect()
     }
 
     pub(crate) const fn set(self) -> Set {
         self.0
+    }
+
+    /// Rows of input that are worth computing for a tile before the next tile: their input stays in
+    /// the first cache.
+    pub(crate) const fn rows(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => amx::ROWS,
+            _ => 8,
+        }
     }
 
     const fn name(self) -> &'static str {
@@ -58,11 +75,13 @@ impl Level {
             Set::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => "amx",
         }
     }
 }
 
-/// Name of the instruction set in use: `avx512-vnni`, `avx-vnni`, `avx2` or `portable`.
+/// Name of the instruction set in use: `amx`, `avx512-vnni`, `avx-vnni`, `avx2` or `portable`.
 pub fn instruction_set() -> &'static str {
     Level::best().name()
 }
@@ -106,7 +125,7 @@ macro_rules! dispatch {
                 Set::AvxVnni => unsafe { avx_vnni $(::<$format>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Set::Avx512Vnni => unsafe { avx512 $(::<$format>)? ($($arg),*) },
+                Set::Avx512Vnni | Set::Amx => unsafe { avx512 $(::<$format>)? ($($arg),*) },
             }
         }
     };

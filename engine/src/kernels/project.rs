@@ -48,8 +48,8 @@ pub(crate) enum Finish {
     Add,
 }
 
-/// Rows that are computed for a tile before the next tile: their input stays in the first cache.
-const ROWS: usize = 8;
+/// Room for as many rows as any instruction set computes for a tile before the next tile.
+const ROWS: usize = 16;
 /// Bytes of weights that are gone through for each such group of rows: they stay in the second.
 const WEIGHTS_BYTES: usize = 256 << 10;
 
@@ -208,6 +208,7 @@ fn for_tiles(
 ) {
     let of_cache = tiles.div_ceil((WEIGHTS_BYTES / tile_bytes).max(1));
     let tasks = tiles.min(of_cache.max(4 * team.threads()));
+    let level = Level::best();
     let lowerings = &lowering.tasks;
     let (parts, done) = (lowering.room.parts(), AtomicUsize::new(0));
     team.run(lowerings.len() + tasks, |task| {
@@ -222,9 +223,11 @@ fn for_tiles(
         }
         // SAFETY: nobody writes any more.
         let lows = unsafe { parts.all() };
+        #[cfg(target_arch = "x86_64")]
+        let _unit = super::x86::amx::hold(level, x.count());
         let mut sums = [[0.0; LANES]; ROWS];
-        for start in (0..x.count()).step_by(ROWS) {
-            let rows = start..x.count().min(start + ROWS);
+        for start in (0..x.count()).step_by(level.rows()) {
+            let rows = start..x.count().min(start + level.rows());
             for tile in task * tiles / tasks..(task + 1) * tiles / tasks {
                 let group = Group { tile, rows: rows.clone(), x: x.slice(&rows), lows };
                 work(&group, &mut sums[..rows.len()]);

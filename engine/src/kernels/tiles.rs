@@ -5,14 +5,14 @@
 //! step in one order, whatever the instruction set and however many rows of input there are.
 
 use super::format::{Format, STEP};
-use super::level::dispatch;
+use super::level::{Level, dispatch};
 use super::rounded::Block;
 use super::simd::{Isa, LANES, unrolled};
 
 /// Bytes of four columns of a tile.
-const LINE: usize = 4 * LANES;
+pub(super) const LINE: usize = 4 * LANES;
 /// Lines of one step when an integer takes a byte.
-const LINES: usize = STEP / 4;
+pub(super) const LINES: usize = STEP / 4;
 
 /// How far ahead weights are asked for, into the next tile at a tile's end: several rows of input
 /// take so long for a step that the processor does not look far enough by itself.
@@ -105,16 +105,10 @@ fn put_integers<F: Format>(q: &[u8; STEP], lane: usize, lines: &mut [u8]) {
     }
 }
 
-dispatch! {
-    /// Sixteen outputs of a tile for each row of input: `x` holds `steps` blocks for each element
-    /// of `out`.
-    pub(crate) fn multiply<F: Format>(
-        tile: &[u8], steps: usize, x: &[Block], out: &mut [[f32; LANES]],
-    ) = multiply_kernel
-}
-
-#[inline(always)]
-fn multiply_kernel<F: Format, I: Isa>(
+/// Sixteen outputs of a tile for each row of input: `x` holds `steps` blocks for each element of
+/// `out`.
+pub(crate) fn multiply<F: Format>(
+    level: Level,
     tile: &[u8],
     steps: usize,
     x: &[Block],
@@ -122,6 +116,25 @@ fn multiply_kernel<F: Format, I: Isa>(
 ) {
     assert_eq!(tile.len(), tile_bytes::<F>(steps), "a whole tile");
     assert_eq!(x.len(), out.len() * steps, "a row of input for each row of output");
+    #[cfg(target_arch = "x86_64")]
+    let (x, out) = super::x86::amx::multiply::<F>(level, tile, steps, x, out);
+    multiply_groups::<F>(level, tile, steps, x, out);
+}
+
+dispatch! {
+    fn multiply_groups<F: Format>(
+        tile: &[u8], steps: usize, x: &[Block], out: &mut [[f32; LANES]],
+    ) = multiply_kernel
+}
+
+/// The sizes are right, as [`multiply`] asserts.
+#[inline(always)]
+fn multiply_kernel<F: Format, I: Isa>(
+    tile: &[u8],
+    steps: usize,
+    x: &[Block],
+    out: &mut [[f32; LANES]],
+) {
     let mut row = 0;
     macro_rules! groups {
         ($($rows:literal)*) => {$(
@@ -148,31 +161,13 @@ unsafe fn group_kernel<F: Format, I: Isa, const R: usize>(
     x: &[Block],
     out: &mut [[f32; LANES]; R],
 ) {
-    let all_scales = steps * Layout::<F>::LINES * LINE;
     let mut sums = [I::splat(0.0); R];
     for at in 0..steps {
-        let lines = at * Layout::<F>::LINES * LINE;
-        let halves = all_scales + at / F::STEPS * Layout::<F>::BLOCK_SCALES;
-        let integers = halves + 2 * Layout::<F>::HALVES + at % F::STEPS * Layout::<F>::INTEGERS;
-        unrolled!(Layout::<F>::LINES, |line| {
-            I::prefetch(tile.as_ptr().wrapping_add(lines + AHEAD + line * LINE));
-        });
-        // SAFETY: all of these lie in a tile of `steps`, by the layout.
-        let (q, d, m) = unsafe {
-            let d = I::read_f16(part(tile, halves));
-            let m = if F::AFFINE { I::read_f16(part(tile, halves + 2 * LANES)) } else { d };
-            (unpack::<F, I>(tile, lines), d, m)
-        };
+        // SAFETY: it is a step of the tile.
+        let q = unsafe { integers::<F, I>(tile, at) };
         unrolled!(F::SUBS, |sub| {
-            let (mut scale, mut offset) = (d, m);
-            if F::INTEGER_SCALES {
-                // SAFETY: as above.
-                let integer = |index: usize| unsafe { part(tile, integers + index * LANES) };
-                scale = I::mul(d, I::widen_i8(integer(sub)));
-                if F::AFFINE {
-                    offset = I::mul(m, I::widen_i8(integer(F::SUBS + sub)));
-                }
-            }
+            // SAFETY: as above.
+            let scales = unsafe { scales::<F, I>(tile, steps, at, sub) };
             unrolled!(R, |row| {
                 // SAFETY: `x` has `R` rows of `steps`.
                 let x = unsafe { x.get_unchecked(row * steps + at) };
@@ -187,16 +182,25 @@ unsafe fn group_kernel<F: Format, I: Isa, const R: usize>(
                         _ => I::dot_small(dot, q[line], x.quad(line)),
                     };
                 });
-                let scale = I::mul(scale, I::splat(x.scale()));
-                sums[row] = I::fma(I::floats(dot), scale, sums[row]);
-                if F::AFFINE {
-                    let sum = I::splat(x.scaled_sum(sub, F::SUBS));
-                    sums[row] = I::fma(offset, sum, sums[row]);
-                }
+                sums[row] = add_scaled::<F, I>(sums[row], dot, scales, x, sub);
             });
         });
     }
     unrolled!(R, |row| I::store(sums[row], &mut out[row]));
+}
+
+/// What part `sub` of a step contributes to a row's sums: the dot of its integers, scaled, and the
+/// offset.
+#[inline(always)]
+pub(super) fn add_scaled<F: Format, I: Isa>(
+    sum: I::Floats,
+    dot: I::Ints,
+    (scale, offset): (I::Floats, I::Floats),
+    x: &Block,
+    sub: usize,
+) -> I::Floats {
+    let sum = I::fma(I::floats(dot), I::mul(scale, I::splat(x.scale())), sum);
+    if F::AFFINE { I::fma(offset, I::splat(x.scaled_sum(sub, F::SUBS)), sum) } else { sum }
 }
 
 /// `N` bytes of a tile.
@@ -210,15 +214,45 @@ unsafe fn part<const N: usize>(tile: &[u8], at: usize) -> &[u8; N] {
     unsafe { &*tile.as_ptr().add(at).cast() }
 }
 
-/// The 32 integers of sixteen rows, whose lines begin at `at`. Straight code: what
-/// `array::from_fn` would call is compiled without the instruction set.
+/// The scales of part `sub` of step `at`, and the offsets, if the format has them.
 ///
 /// # Safety
-/// The lines are inside the tile.
+/// `tile` is a whole tile of `steps`, and `at` is below that.
 #[inline(always)]
-unsafe fn unpack<F: Format, I: Isa>(tile: &[u8], at: usize) -> [I::Bytes; LINES] {
+pub(super) unsafe fn scales<F: Format, I: Isa>(
+    tile: &[u8],
+    steps: usize,
+    at: usize,
+    sub: usize,
+) -> (I::Floats, I::Floats) {
+    let halves = steps * Layout::<F>::LINES * LINE + at / F::STEPS * Layout::<F>::BLOCK_SCALES;
+    let integers = halves + 2 * Layout::<F>::HALVES + at % F::STEPS * Layout::<F>::INTEGERS;
+    // SAFETY: all of these lie in the tile, by the layout.
+    let half = |index: usize| I::read_f16(unsafe { part(tile, halves + index * 2 * LANES) });
+    // SAFETY: as above.
+    let integer = |index: usize| I::widen_i8(unsafe { part(tile, integers + index * LANES) });
+    let scale = half(0);
+    let offset = if F::AFFINE { half(1) } else { scale };
+    match (F::INTEGER_SCALES, F::AFFINE) {
+        (false, _) => (scale, offset),
+        (true, false) => (I::mul(scale, integer(sub)), offset),
+        (true, true) => (I::mul(scale, integer(sub)), I::mul(offset, integer(F::SUBS + sub))),
+    }
+}
+
+/// The 32 integers of sixteen rows of step `at`; those of later steps are asked for. Straight code:
+/// what `array::from_fn` would call is compiled without the instruction set.
+///
+/// # Safety
+/// `tile` is a whole tile with more than `at` steps.
+#[inline(always)]
+pub(super) unsafe fn integers<F: Format, I: Isa>(tile: &[u8], at: usize) -> [I::Bytes; LINES] {
+    let lines = at * Layout::<F>::LINES * LINE;
+    unrolled!(Layout::<F>::LINES, |line| {
+        I::prefetch(tile.as_ptr().wrapping_add(lines + AHEAD + line * LINE));
+    });
     // SAFETY: the caller's.
-    let line = |index: usize| I::bytes(unsafe { part(tile, at + index * LINE) });
+    let line = |index: usize| I::bytes(unsafe { part(tile, lines + index * LINE) });
     let mut q = [line(0); LINES];
     unrolled!(LINES, |index| {
         q[index] = if F::BITS == 8 {

@@ -77,7 +77,7 @@ fn check_format<F: Format, T: GgmlType + Clone>(seed: u64, lanes: usize, rows: u
 
 #[test]
 fn every_format_multiplies_exactly_enough_and_alike_on_every_instruction_set() {
-    for (seed, lanes, rows) in [(0, 16, 1), (100, 5, 7), (200, 16, 19)] {
+    for (seed, lanes, rows) in [(0, 16, 1), (100, 5, 7), (200, 16, 19), (300, 3, 48)] {
         check_format::<format::Q4_0, k::BlockQ4_0>(seed, lanes, rows);
         check_format::<format::Q4_1, k::BlockQ4_1>(seed, lanes, rows);
         check_format::<format::Q5_0, k::BlockQ5_0>(seed, lanes, rows);
@@ -92,8 +92,8 @@ fn every_format_multiplies_exactly_enough_and_alike_on_every_instruction_set() {
 }
 
 /// Any bytes are weights: scales of any size, integers at their ends.
-fn check_bytes<F: Format>(seed: u64, fill: Option<u8>) {
-    let steps = 256 / STEP;
+fn check_bytes<F: Format>(seed: u64, fill: Option<u8>, inner: usize, inputs: usize) {
+    let steps = inner / STEP;
     let mut state = seed | 1;
     let mut byte = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -111,11 +111,11 @@ fn check_bytes<F: Format>(seed: u64, fill: Option<u8>) {
     }
     let tile = pack::<F>(&rows, steps);
     let extremes = [1e30, -1e30, 1.0, 0.0];
-    let x: Vec<f32> = (0..256).map(|i| extremes[i * 7 % 4]).collect();
-    let mut blocks = vec![Block::default(); steps];
+    let x: Vec<f32> = (0..inner * inputs).map(|i| extremes[(i * 7 + i / inner) % 4]).collect();
+    let mut blocks = vec![Block::default(); inputs * steps];
     round_row(Level::best(), &x, &mut blocks);
     let run = |level| {
-        let mut out = [[0.0; LANES]];
+        let mut out = vec![[0.0; LANES]; inputs];
         tiles::multiply::<F>(level, &tile, steps, &blocks, &mut out);
         bits(out.as_flattened())
     };
@@ -126,17 +126,22 @@ fn check_bytes<F: Format>(seed: u64, fill: Option<u8>) {
 
 proptest! {
     #[test]
-    fn any_bytes_give_the_same_on_every_instruction_set(seed: u64, fill in 0usize..4) {
+    fn any_bytes_give_the_same_on_every_instruction_set(
+        seed: u64,
+        fill in 0usize..4,
+        blocks in 1usize..4,
+        inputs in 1usize..40,
+    ) {
         let fill = [None, None, Some(0xff), Some(0x7b)][fill];
-        check_bytes::<format::Q4_0>(seed, fill);
-        check_bytes::<format::Q4_1>(seed, fill);
-        check_bytes::<format::Q5_0>(seed, fill);
-        check_bytes::<format::Q5_1>(seed, fill);
-        check_bytes::<format::Q8_0>(seed, fill);
-        check_bytes::<format::Q2K>(seed, fill);
-        check_bytes::<format::Q3K>(seed, fill);
-        check_bytes::<format::Q4K>(seed, fill);
-        check_bytes::<format::Q5K>(seed, fill);
-        check_bytes::<format::Q6K>(seed, fill);
+        check_bytes::<format::Q4_0>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q4_1>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q5_0>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q5_1>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q8_0>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q2K>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q3K>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q4K>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q5K>(seed, fill, 256 * blocks, inputs);
+        check_bytes::<format::Q6K>(seed, fill, 256 * blocks, inputs);
     }
 }

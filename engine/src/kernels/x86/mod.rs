@@ -1,10 +1,11 @@
 //! The x86-64 instruction sets.
 //!
-//! All functions here are reached only through entry points that `level::dispatch` makes, which
-//! enable the features and run where a `Level` says that they exist. That, and that loads and
+//! All functions here are reached only through entry points that `level::dispatch` makes, or through
+//! `amx::multiply`, which enable the features and run where a `Level` says that they exist. That, and that loads and
 //! stores are unaligned and stay inside the arrays whose references they are given, is the safety
 //! argument of every block.
 
+pub(crate) mod amx;
 mod avx2;
 mod avx512;
 
