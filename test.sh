@@ -19,6 +19,7 @@ needs() {
     command -v python3 >/dev/null || missing+=(python3)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    command -v valgrind >/dev/null || missing+=(valgrind)
     [ "${#missing[@]}" = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing ${missing[*]}"
@@ -74,6 +75,20 @@ tests() {
     fi
 }
 
+# Guards the kernels and the step loop against work that creeps in: counted, so neighbours cannot disturb it.
+# The engine is built a second time, without the assertions of a test build; all else is shared with the tests.
+instructions() {
+    say instructions
+    if [ "$(uname -m)" != x86_64 ]; then
+        echo 'instructions were NOT counted: those on record are of x86-64' >&2
+        return
+    fi
+    cargo build --workspace --example fixed_work --locked \
+        --config profile.dev.package.engine.debug-assertions=false \
+        --config profile.dev.package.engine.overflow-checks=false
+    bench/instructions.sh target/debug/examples/fixed_work
+}
+
 # The real `openai` package against the real binary with the real default firmware.
 client() {
     say client
@@ -97,7 +112,7 @@ count() {
 mkdir -p target
 : >"$LOG"
 needs
-[ $# = 0 ] && set -- style lints documentation dependencies tests client
+[ $# = 0 ] && set -- style lints documentation dependencies tests instructions client
 for step in "$@"; do
     "$step"
 done

@@ -1,5 +1,6 @@
 //! Measurements: the engine or the whole server, alone and beside a peer in the same run.
-//! Owns: what is measured and how it is summed up, adapters with random weights to measure with.
+//! Owns: what is measured and how it is summed up, firmwares and adapters with random weights to measure
+//! with.
 //! Never: claims; it prints what it saw.
 
 mod adapters;
@@ -8,6 +9,7 @@ mod chats;
 mod cpu;
 mod error;
 pub mod gguf;
+mod llama;
 mod llama_cpp;
 mod lora;
 mod numbers;
@@ -18,6 +20,7 @@ mod server;
 
 pub use cpu::CpuBench;
 pub use error::BenchError;
+pub use llama::RandomLlama;
 pub use lora::{LoraSpec, write_lora};
 pub use numbers::Numbers;
 pub use report::{Report, Row};
