@@ -106,9 +106,11 @@ fn only_the_first_token_has_no_probability_and_nothing_is_generated_without_toke
 }
 
 #[test]
-fn scores_are_the_same_to_the_bit_alone_among_others_in_any_chunks_and_after_a_cached_prefix() {
-    let alone = score(&engine(EngineConfig::default()), work(TEXT, 3));
-    let busy = engine(EngineConfig { prefill_chunk_tokens: 7, ..EngineConfig::default() });
+fn scores_are_the_same_to_the_bit_alone_among_others_on_any_threads_and_after_a_cached_prefix() {
+    let alone =
+        score(&engine(EngineConfig { threads: 1, ..EngineConfig::default() }), work(TEXT, 3));
+    let busy =
+        engine(EngineConfig { threads: 3, prefill_chunk_tokens: 7, ..EngineConfig::default() });
     let cached = score(&busy, GenerateWork { prompt_logprobs: false, ..work(TEXT, 3) });
     assert_eq!(cached.tokens, alone.tokens);
     std::thread::scope(|scope| {

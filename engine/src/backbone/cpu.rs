@@ -259,6 +259,10 @@ impl Runner for CpuRunner {
         multiply(&self.team, head, input.rows(), &mut logits);
         logits
     }
+
+    fn each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.team.run(tasks, task);
+    }
 }
 
 /// What all layers of one step share.

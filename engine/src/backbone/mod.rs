@@ -123,4 +123,7 @@ pub(crate) trait Runner: Send {
     /// Logits of rows that a step gave as [`Want::Hidden`], to the bit those of [`Want::LastLogits`].
     /// The result is wide: whoever asks decides how many rows of it exist at once.
     fn logits(&self, hidden: &[f32], adapters: &Adapters) -> Vec<f32>;
+
+    /// Runs `task(i)` for each `i` below `tasks` on the threads that compute.
+    fn each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 }

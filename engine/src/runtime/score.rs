@@ -1,6 +1,8 @@
 //! What the model thinks of a prompt itself: the log-probability of each of its tokens.
 //! Owns: which tokens were told, how many rows of logits exist at once. Never: drawing tokens.
 
+use std::sync::OnceLock;
+
 use protocol::{Event, Prompt, TokenLogprob, WorkError};
 
 use super::advance::{check_numbers, token_logprob};
@@ -80,15 +82,27 @@ impl StepLoop {
         for (rows, next) in rows.chunks(ROWS * width).zip(prompt[untold..].chunks(ROWS)) {
             let logits = self.runner.logits(rows, &sequence.adapters);
             check_numbers(&logits)?;
-            let rows = logits.chunks_exact(logits.len() / (rows.len() / width));
-            let (tokenizer, top) = (&self.tokenizer, scores.top);
-            told.extend(rows.zip(next).map(|(row, t)| token_logprob(tokenizer, row, *t, top)));
+            let vocabulary = logits.len() / (rows.len() / width);
+            let rows: Vec<_> = logits.chunks_exact(vocabulary).zip(next).collect();
+            told.extend(self.token_logprobs(&rows, scores.top));
         }
         if let Some(request) = self.requests.get(&sequence.request).filter(|_| !told.is_empty()) {
             request.events.send(scores.tell(told, is_end));
         }
         let last = &output[output.len() - width..];
         Ok(if is_end { self.runner.logits(last, &sequence.adapters) } else { Vec::new() })
+    }
+
+    /// How likely each token was by the logits beside it, on the threads that compute.
+    fn token_logprobs(&self, rows: &[(&[f32], &u32)], top: usize) -> Vec<TokenLogprob> {
+        let tokenizer = &*self.tokenizer;
+        let found: Vec<OnceLock<_>> = rows.iter().map(|_| OnceLock::new()).collect();
+        self.runner.each(rows.len(), &|row| {
+            let (logits, token) = rows[row];
+            found[row].get_or_init(|| token_logprob(tokenizer, logits, *token, top));
+        });
+        let taken = found.into_iter().map(|one| one.into_inner().expect("each task ran"));
+        taken.collect()
     }
 }
 
