@@ -6,7 +6,8 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use bench::{Encoding, RandomLlama};
+use bench::RandomLlama;
+use bench::gguf::Encoding;
 use engine::firmware::FirmwareDir;
 use engine::{Engine, EngineConfig, LoadedFirmware};
 use protocol::{Event, GenerateWork, Prompt, Sampling, Work};

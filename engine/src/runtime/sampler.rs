@@ -1,10 +1,13 @@
 //! Turns logits into a token. Pure: equal logits, settings, history and index give equal tokens.
 
+use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use protocol::Sampling;
 
 use super::random;
+use crate::kernels::{Level, largest, weigh};
 
 /// How often tokens occurred, for the penalties.
 #[derive(Debug, Default)]
@@ -25,8 +28,21 @@ impl History {
     }
 }
 
-/// A token with its logit, or later its probability.
+/// A token with its logit or its weight.
 type Candidate = (u32, f32);
+
+/// What one draw works in.
+#[derive(Default)]
+struct Room {
+    /// Every token's weight: its probability over that of the likeliest.
+    weights: Vec<f32>,
+    kept: Vec<Candidate>,
+}
+
+thread_local! {
+    /// Kept from draw to draw, so that drawing does not ask for memory.
+    static ROOM: RefCell<Room> = RefCell::default();
+}
 
 /// Draws the token at `index` of a stream from `logits`, which penalties and bias change.
 /// A token whose logit is negative infinity is never drawn while another is left.
@@ -43,19 +59,21 @@ pub(crate) fn draw(
             *logit += bias;
         }
     }
-    if sampling.temperature <= 0.0 {
-        return argmax(logits);
+    let most = largest(Level::best(), logits);
+    if sampling.temperature <= 0.0 || !most.is_finite() {
+        return first(logits, most);
     }
-    let kept = keep(logits, sampling);
-    pick(&kept, random::uniform(seed, index))
+    let uniform = random::uniform(seed, index);
+    ROOM.with_borrow_mut(|room| pick(room.keep(logits, most, sampling), uniform))
 }
 
 /// The likeliest token; the lowest id among equals.
 pub(crate) fn argmax(logits: &[f32]) -> u32 {
-    let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (token, logit)| {
-        if *logit > best.1 { (token, *logit) } else { best }
-    });
-    best.0 as u32
+    first(logits, largest(Level::best(), logits))
+}
+
+fn first(logits: &[f32], wanted: f32) -> u32 {
+    logits.iter().position(|logit| *logit >= wanted).unwrap_or(0) as u32
 }
 
 fn penalise(logits: &mut [f32], sampling: &Sampling, history: &History) {
@@ -75,51 +93,114 @@ fn penalise(logits: &mut [f32], sampling: &Sampling, history: &History) {
     }
 }
 
-/// The tokens that top-k, top-p and min-p leave, likeliest first, with their weights.
-fn keep(logits: &[f32], sampling: &Sampling) -> Vec<Candidate> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weight = |logit: f32| ((logit - largest) / sampling.temperature).exp();
-    let least = sampling.min_p.max(f32::MIN_POSITIVE);
-    let mut all: Vec<Candidate> =
-        (0..).zip(logits).map(|(token, logit)| (token, weight(*logit))).collect();
-    all.retain(|(_, weight)| *weight >= least);
-    if sampling.top_k > 0 {
-        sort_first(&mut all, sampling.top_k as usize);
-        all.truncate(sampling.top_k as usize);
-    }
-    let total: f32 = all.iter().map(|(_, weight)| weight).sum();
-    let mut sorted = 64;
-    loop {
-        sort_first(&mut all, sorted);
-        let mut sum = 0.0;
-        let reaches = all[..sorted.min(all.len())].iter().position(|(_, weight)| {
-            sum += weight;
-            sum >= sampling.top_p * total
-        });
-        match reaches {
-            Some(last) if sampling.top_p < 1.0 => {
-                all.truncate(last + 1);
-                return all;
-            }
-            _ if sorted >= all.len() => return all,
-            _ => sorted *= 8,
+impl Room {
+    /// The tokens that min-p, top-k and top-p leave, one after the other, with their weights; in
+    /// order of their ids: who draws one needs no other, so no vocabulary is sorted.
+    fn keep(&mut self, logits: &[f32], largest: f32, sampling: &Sampling) -> &[Candidate] {
+        let Self { weights, kept } = self;
+        let &Sampling { temperature, top_k, top_p, min_p, .. } = sampling;
+        weights.resize(logits.len(), 0.0);
+        weigh(Level::best(), logits, largest, temperature, weights);
+        let least = min_p.clamp(f32::MIN_POSITIVE, 1.0);
+        weights.iter_mut().filter(|weight| **weight < least).for_each(|weight| *weight = 0.0);
+        let tokens = |least: f32| {
+            let tokens = (0..).zip(weights.iter().copied());
+            tokens.filter(move |(_, weight)| *weight >= least)
+        };
+        kept.clear();
+        let total = if top_k > 0 {
+            likeliest(tokens(least), top_k as usize, kept);
+            weight_of(kept)
+        } else if top_p < 1.0 {
+            // Tokens below the floor weigh no more together than what top-p cuts off.
+            let total = sum(weights);
+            let floor = (1.0 - f64::from(top_p)) * total / weights.len() as f64;
+            kept.extend(tokens(least.max(floor as f32)));
+            total
+        } else {
+            kept.extend(tokens(least));
+            return kept;
+        };
+        if top_p < 1.0 {
+            cut_nucleus(kept, f64::from(top_p) * total);
         }
+        let Some(last) = kept.iter().copied().max_by(by_likelihood) else { return kept };
+        kept.clear();
+        kept.extend(tokens(last.1).filter(|token| by_likelihood(token, &last).is_le()));
+        kept
     }
 }
 
-/// Brings the `count` likeliest to the front, sorted; ties by id.
-fn sort_first(candidates: &mut [Candidate], count: usize) {
-    let likelier = |a: &Candidate, b: &Candidate| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if count < candidates.len() {
-        candidates.select_nth_unstable_by(count, likelier);
+/// The likelier first; among equals the lower id.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "selecting and sorting call it so")]
+fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// Sum of the weights, in eight parts that are added up at once.
+fn sum(weights: &[f32]) -> f64 {
+    let (eights, rest) = weights.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for eight in eights {
+        for (sum, weight) in sums.iter_mut().zip(eight) {
+            *sum += f64::from(*weight);
+        }
     }
-    let count = count.min(candidates.len());
-    candidates[..count].sort_unstable_by(likelier);
+    sums.into_iter().chain(rest.iter().map(|weight| f64::from(*weight))).sum()
+}
+
+/// The `count` likeliest of `all`, in no order.
+fn likeliest(all: impl Iterator<Item = Candidate>, count: usize, found: &mut Vec<Candidate>) {
+    found.clear();
+    if count == 0 {
+        return;
+    }
+    let mut last: Option<Candidate> = None;
+    for candidate in all {
+        if last.is_some_and(|last| by_likelihood(&last, &candidate).is_lt()) {
+            continue;
+        }
+        found.push(candidate);
+        if found.len() >= 2 * count {
+            last = Some(cut(found, count));
+        }
+    }
+    if found.len() > count {
+        cut(found, count);
+    }
+}
+
+/// Leaves the `count` likeliest, and gives the last of them.
+fn cut(candidates: &mut Vec<Candidate>, count: usize) -> Candidate {
+    let (_, last, _) = candidates.select_nth_unstable_by(count - 1, by_likelihood);
+    let last = *last;
+    candidates.truncate(count);
+    last
+}
+
+fn weight_of(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|(_, weight)| f64::from(*weight)).sum()
+}
+
+/// Leaves as few of the likeliest as weigh `wanted` together.
+fn cut_nucleus(candidates: &mut Vec<Candidate>, wanted: f64) {
+    // The last that is needed lies in `start..end`; those before `start` are likelier.
+    let (mut start, mut end, mut before) = (0, candidates.len(), 0.0);
+    while end - start > 1 {
+        let middle = usize::midpoint(start, end);
+        candidates[start..end].select_nth_unstable_by(middle - start, by_likelihood);
+        let weight = before + weight_of(&candidates[start..middle]);
+        if weight >= wanted {
+            end = middle;
+        } else {
+            (start, before) = (middle, weight);
+        }
+    }
+    candidates.truncate(start + 1);
 }
 
 fn pick(kept: &[Candidate], uniform: f64) -> u32 {
-    let total: f64 = kept.iter().map(|(_, weight)| f64::from(*weight)).sum();
-    let mut left = uniform * total;
+    let mut left = uniform * weight_of(kept);
     for (token, weight) in kept {
         left -= f64::from(*weight);
         if left < 0.0 {
@@ -131,18 +212,25 @@ fn pick(kept: &[Candidate], uniform: f64) -> u32 {
 
 /// Natural logarithms of the probabilities of `token` and of the `count` likeliest tokens.
 pub(crate) fn logprobs(logits: &[f32], token: u32, count: usize) -> (f32, Vec<Candidate>) {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-    let norm = f64::from(largest) + total.ln();
+    let most = largest(Level::best(), logits);
+    let total = ROOM.with_borrow_mut(|room| {
+        room.weights.resize(logits.len(), 0.0);
+        weigh(Level::best(), logits, most, 1.0, &mut room.weights);
+        sum(&room.weights)
+    });
+    let norm = f64::from(most) + total.ln();
     let logprob = |logit: f32| (f64::from(logit) - norm) as f32;
-    let mut all: Vec<Candidate> = (0..).zip(logits.iter().copied()).collect();
-    sort_first(&mut all, count);
-    let top = all[..count.min(all.len())].iter().map(|(token, logit)| (*token, logprob(*logit)));
+    let mut top = Vec::new();
+    likeliest((0..).zip(logits.iter().copied()), count, &mut top);
+    top.sort_unstable_by(by_likelihood);
+    let top = top.into_iter().map(|(token, logit)| (token, logprob(logit)));
     (logprob(logits[token as usize]), top.collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sampling(temperature: f32) -> Sampling {
@@ -187,22 +275,63 @@ mod tests {
         assert_eq!(left(Sampling { min_p: 0.2, ..sampling(1.0) }), 3);
     }
 
+    /// What sorting all tokens leaves, in order of their ids.
+    fn sorted(logits: &[f32], settings: &Sampling) -> Vec<Candidate> {
+        let mut weights = vec![0.0; logits.len()];
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        weigh(Level::best(), logits, most, settings.temperature, &mut weights);
+        let mut all: Vec<Candidate> = (0..).zip(weights).collect();
+        all.retain(|(_, weight)| *weight > 0.0 && *weight >= settings.min_p);
+        all.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable: equals stay in order of their ids
+        if settings.top_k > 0 {
+            all.truncate(settings.top_k as usize);
+        }
+        if settings.top_p < 1.0 {
+            let weights = || all.iter().map(|(_, weight)| f64::from(*weight));
+            let (total, mut sum): (f64, f64) = (weights().sum(), 0.0);
+            let before = weights().take_while(|weight| {
+                sum += weight;
+                sum < f64::from(settings.top_p) * total
+            });
+            let count = before.count() + 1;
+            all.truncate(count);
+        }
+        all.sort_by_key(|(token, _)| *token);
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn selecting_leaves_what_sorting_leaves(
+            mut logits in prop::collection::vec(-9.0f32..9.0, 1..3000),
+            equals in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
+            temperature in 0.2f32..2.0,
+            top_k in prop_oneof![Just(0), 1u32..10, 1u32..4000],
+            top_p in prop_oneof![Just(1.0f32), 0.0f32..1.0, 0.99f32..1.0],
+            min_p in prop_oneof![Just(0.0f32), 0.0f32..1.0],
+        ) {
+            let count = logits.len();
+            for pair in equals.chunks_exact(2) {
+                logits[pair[0].index(count)] = logits[pair[1].index(count)];
+            }
+            logits[equals.len() % count] = f32::NEG_INFINITY;
+            logits.push(0.0); // at least one token is possible
+            let settings = Sampling { top_k, top_p, min_p, ..sampling(temperature) };
+            let mut room = Room::default();
+            let kept = room.keep(&logits, largest(Level::best(), &logits), &settings);
+            let bits = |kept: &[Candidate]| -> Vec<(u32, u32)> {
+                kept.iter().map(|(token, weight)| (*token, weight.to_bits())).collect()
+            };
+            prop_assert_eq!(bits(kept), bits(&sorted(&logits, &settings)));
+        }
+    }
+
     #[test]
-    fn a_wide_vocabulary_is_cut_where_a_full_sort_would_cut_it() {
-        let logits: Vec<f32> = (0..5000u32).map(|i| (i * 7919 % 5000) as f32 / 700.0).collect();
-        let settings = Sampling { top_p: 0.9, ..sampling(1.0) };
-        let kept = keep(&logits, &settings);
-        let mut all: Vec<f32> = logits.iter().map(|l| (l - 4999.0 / 700.0).exp()).collect();
-        all.sort_by(|a, b| b.total_cmp(a));
-        let total: f32 = all.iter().sum();
-        let mut sum = 0.0;
-        let expected = all.iter().take_while(|w| {
-            let before = sum;
-            sum += **w;
-            before < 0.9 * total
-        });
-        let expected = expected.count();
-        assert!(kept.len().abs_diff(expected) <= 1, "{} {expected}", kept.len());
+    fn an_infinite_logit_is_drawn_and_no_possible_token_gives_the_first() {
+        let drawn =
+            |mut logits: [f32; 3]| draw(&mut logits, &sampling(1.0), &History::default(), 1, 0);
+        assert_eq!(drawn([0.0, f32::INFINITY, 1.0]), 1);
+        assert_eq!(drawn([f32::NEG_INFINITY; 3]), 0);
     }
 
     #[test]

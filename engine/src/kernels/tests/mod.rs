@@ -2,6 +2,7 @@
 
 mod attention;
 mod formats;
+mod logits;
 mod maps;
 mod operations;
 
