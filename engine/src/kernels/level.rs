@@ -1,5 +1,7 @@
 //! Instruction sets: which ones this machine has, and entry points that are compiled for each.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +25,12 @@ pub(crate) enum Set {
     /// AVX-512 as above, with AMX where many rows meet the same weights.
     #[cfg(target_arch = "x86_64")]
     Amx,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 impl Level {
@@ -48,6 +56,14 @@ impl Level {
             sets.extend((avx2 && is_x86_feature_detected!("avxvnni")).then_some(Set::AvxVnni));
             sets.extend((avx2 && avx512).then_some(Set::Avx512Vnni));
             sets.extend((avx2 && avx512 && amx::permitted()).then_some(Set::Amx));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let neon = is_aarch64_feature_detected!("neon");
+            let dotprod = neon && is_aarch64_feature_detected!("dotprod");
+            sets.extend(neon.then_some(Set::Neon));
+            sets.extend(dotprod.then_some(Set::NeonDotprod));
+            sets.extend((dotprod && is_aarch64_feature_detected!("i8mm")).then_some(Set::NeonI8mm));
         }
         sets.into_iter().map(Self).collect()
     }
@@ -77,11 +93,19 @@ impl Level {
             Set::Avx512Vnni => "avx512-vnni",
             #[cfg(target_arch = "x86_64")]
             Set::Amx => "amx",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDotprod => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonI8mm => "neon-i8mm",
         }
     }
 }
 
 /// Name of the instruction set in use: `amx`, `avx512-vnni`, `avx-vnni`, `avx2` or `portable`.
+/// Name of the instruction set in use: `avx512-vnni`, `avx-vnni` or `avx2`, on ARM `neon-i8mm`,
+/// `neon-dotprod` or `neon`, elsewhere `portable`.
 pub fn instruction_set() -> &'static str {
     Level::best().name()
 }
@@ -96,6 +120,8 @@ macro_rules! dispatch {
             use $crate::kernels::simd::Portable;
             #[cfg(target_arch = "x86_64")]
             use $crate::kernels::x86::{Avx2, Avx512Vnni, AvxVnni};
+            #[cfg(target_arch = "aarch64")]
+            use $crate::kernels::aarch64::{Neon, NeonDotprod, NeonI8mm};
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
@@ -115,6 +141,24 @@ macro_rules! dispatch {
                 $kernel::<$($format,)? Avx512Vnni>($($arg),*)
             }
 
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon $(<$format: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+                $kernel::<$($format,)? Neon>($($arg),*)
+            }
+
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            fn dotprod $(<$format: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+                $kernel::<$($format,)? NeonDotprod>($($arg),*)
+            }
+
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod,i8mm")]
+            fn i8mm $(<$format: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+                $kernel::<$($format,)? NeonI8mm>($($arg),*)
+            }
+
             match level.set() {
                 Set::Portable => $kernel::<$($format,)? Portable>($($arg),*),
                 // SAFETY: a `Level` exists only where each feature that the function enables does.
@@ -126,6 +170,16 @@ macro_rules! dispatch {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 Set::Avx512Vnni | Set::Amx => unsafe { avx512 $(::<$format>)? ($($arg),*) },
+                Set::Avx512Vnni => unsafe { avx512 $(::<$format>)? ($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Set::Neon => unsafe { neon $(::<$format>)? ($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Set::NeonDotprod => unsafe { dotprod $(::<$format>)? ($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Set::NeonI8mm => unsafe { i8mm $(::<$format>)? ($($arg),*) },
             }
         }
     };

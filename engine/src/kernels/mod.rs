@@ -10,6 +10,8 @@
     reason = "kernels must become part of the function that enables an instruction set"
 )]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod cache;
 mod dense;
 mod format;

@@ -17,6 +17,9 @@ pub(crate) trait Isa {
 
     /// Rows of input that are worth computing together: their sums stay in registers.
     const ROWS: usize;
+    /// What [`Isa::dot`] takes from each byte before it multiplies: 128 where products of signed
+    /// bytes cost less.
+    const MIDDLE: i32 = 0;
 
     fn splat(value: f32) -> Self::Floats;
     fn load(values: &[f32; LANES]) -> Self::Floats;
@@ -52,9 +55,10 @@ pub(crate) trait Isa {
     /// `low | mask & (plane moved so that its bit `from` becomes bit 4)`; `mask` is within bits 4
     /// to 7, and no wider than what `plane` has from that bit on.
     fn add_bits(low: Self::Bytes, plane: Self::Bytes, from: u32, mask: u8) -> Self::Bytes;
-    /// Adds to each lane the products of its four bytes, all below 64, with `x`.
+    /// Adds to each lane the products of its four bytes, all below 64, with `x`, which is never
+    /// -128.
     fn dot_small(sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
-    /// Adds to each lane the products of its four bytes with `x`, which is never -128.
+    /// The same for any bytes, each less [`Isa::MIDDLE`].
     fn dot(sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
 
     /// Asks for the cache line at `address`, which may be anywhere.

@@ -171,7 +171,7 @@ unsafe fn group_kernel<F: Format, I: Isa, const R: usize>(
             unrolled!(R, |row| {
                 // SAFETY: `x` has `R` rows of `steps`.
                 let x = unsafe { x.get_unchecked(row * steps + at) };
-                let mut dot = match F::ZERO {
+                let mut dot = match F::ZERO - if F::BITS == 8 { I::MIDDLE } else { 0 } {
                     0 => I::splat_int(0),
                     zero => I::splat_int(-zero * x.sum(sub, F::SUBS)),
                 };

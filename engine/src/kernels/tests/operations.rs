@@ -35,7 +35,7 @@ fn operations_kernel<I: Isa>(a: &[f32; LANES], b: &[f32; LANES], bytes: &[u8; 64
     let quad = [127, -127, 3, -1];
     let small = I::low_nibbles(packed);
     let mut ints = vec![
-        I::dot(I::splat_int(-5), packed, quad),
+        I::dot(I::splat_int(I::MIDDLE * 2 - 5), packed, quad), // `quad` adds up to 2
         I::dot_small(I::splat_int(7), small, quad),
         I::dot_small(I::splat_int(0), I::high_nibbles(packed), quad),
     ];
