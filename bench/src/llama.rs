@@ -5,8 +5,9 @@ use std::path::Path;
 
 use protocol::Digest;
 
+use crate::Numbers;
+use crate::gguf::Encoding;
 use crate::gguf::Gguf;
-use crate::{Encoding, Numbers};
 
 /// What a firmware shall look like.
 #[derive(Debug, Clone, Copy)]

@@ -77,9 +77,8 @@ fn answer(mut events: EventStream) -> Answer {
             Event::Prompt { logprobs, .. } => answer.prompt.extend(logprobs),
             Event::Done(usage) => answer.tokens = (usage.prompt_tokens, usage.completion_tokens),
             event => {
-                let choice = match event {
-                    Event::Text { choice, .. } | Event::Finished { choice, .. } => choice,
-                    _ => continue,
+                let (Event::Text { choice, .. } | Event::Finished { choice, .. }) = event else {
+                    continue;
                 };
                 answer.choices.entry(choice).or_default().push(event);
             }

@@ -103,9 +103,8 @@ impl Level {
     }
 }
 
-/// Name of the instruction set in use: `amx`, `avx512-vnni`, `avx-vnni`, `avx2` or `portable`.
-/// Name of the instruction set in use: `avx512-vnni`, `avx-vnni` or `avx2`, on ARM `neon-i8mm`,
-/// `neon-dotprod` or `neon`, elsewhere `portable`.
+/// Name of the instruction set in use: `amx`, `avx512-vnni`, `avx-vnni` or `avx2`, on ARM
+/// `neon-i8mm`, `neon-dotprod` or `neon`, elsewhere `portable`.
 pub fn instruction_set() -> &'static str {
     Level::best().name()
 }
@@ -170,7 +169,6 @@ macro_rules! dispatch {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 Set::Avx512Vnni | Set::Amx => unsafe { avx512 $(::<$format>)? ($($arg),*) },
-                Set::Avx512Vnni => unsafe { avx512 $(::<$format>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "aarch64")]
                 Set::Neon => unsafe { neon $(::<$format>)? ($($arg),*) },

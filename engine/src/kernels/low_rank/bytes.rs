@@ -38,7 +38,9 @@ impl Bytes {
         let (rank, steps) = (a.rows, a.cols / Block::VALUES);
         for (j, row) in a.values.chunks_exact_mut(a.cols).enumerate() {
             let power = power(row, 60.0);
-            row.iter_mut().for_each(|value| *value *= power);
+            for value in row {
+                *value *= power;
+            }
             b.values.iter_mut().skip(j).step_by(rank).for_each(|value| *value /= power);
         }
         let b_power = power(&b.values, 120.0);

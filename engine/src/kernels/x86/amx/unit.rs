@@ -106,6 +106,10 @@ impl Unit {
     /// # Safety
     /// `x` points to the first of `ROWS` blocks, each `stride` blocks after the one before.
     #[inline(always)]
+    #[expect(
+        clippy::unused_self,
+        reason = "holding it is the proof that the registers have shapes"
+    )]
     pub(super) unsafe fn multiply(
         &self,
         x: *const Block,
