@@ -126,7 +126,7 @@ impl Bytes {
         let lines = lines.as_chunks::<LINE>().0.chunks(LINES);
         let mut sum = I::splat(0.0);
         for ((lines, scales), low) in lines.zip(scales.as_chunks::<SCALES>().0).zip(low) {
-            let mut dot = I::splat_int(-i32::from(SIGN) * low.sum(0, 1));
+            let mut dot = I::splat_int((I::MIDDLE - i32::from(SIGN)) * low.sum(0, 1));
             for (index, line) in lines.iter().enumerate() {
                 dot = I::dot(dot, I::bytes(line), low.quad(index));
             }
