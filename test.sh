@@ -100,6 +100,12 @@ client() {
         tee -a "$LOG"
 }
 
+# The kernels on 64-bit ARM, under emulation. Not among the steps that always run: its first build is long.
+arm() {
+    say arm
+    deploy/arm-tests.sh 2>&1 | tee -a "$LOG"
+}
+
 # Adds up what the steps said: `12 passed` of cargo, nextest and the client's checks.
 count() {
     sed 's/\x1b\[[0-9;]*m//g' "$LOG" | awk -v word="$1" '

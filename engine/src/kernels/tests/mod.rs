@@ -6,6 +6,19 @@ mod logits;
 mod maps;
 mod operations;
 
+use super::{Level, instruction_set};
+
+#[test]
+fn the_best_instruction_set_is_chosen() {
+    let sets: Vec<_> = Level::available().into_iter().map(Level::set).collect();
+    assert!(sets.is_sorted_by(|worse, better| worse < better), "worst first: {sets:?}");
+    assert_eq!(Some(&Level::best().set()), sets.last());
+    // `deploy/arm-tests.sh` knows what the processors have that it runs this on.
+    if let Ok(expected) = std::env::var("FIRMAMENT_TEST_INSTRUCTION_SET") {
+        assert_eq!(instruction_set(), expected);
+    }
+}
+
 /// Floats of very different sizes from a seed.
 fn floats(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
