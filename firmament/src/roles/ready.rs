@@ -59,12 +59,14 @@ async fn says_ready(api: &Api) -> Result<bool, Failure> {
 /// A firmware without a chat template still completes text.
 async fn probe(api: &Api) -> Result<(), Failure> {
     let message = json!({ "role": "user", "content": "Hello" });
-    let chat = json!({ "model": "default", "messages": [message], "max_completion_tokens": 1 });
+    // The end of a turn may be the first token that is drawn; it would count as none.
+    let chat = json!({ "model": "default", "messages": [message], "max_completion_tokens": 1, "ignore_eos": true });
     let path = ["v1", "chat", "completions"];
     let reply = api.request(Method::POST, &path).json(&chat).send().await;
     let reply = reply.map_err(|error| api.unreachable(error))?;
     let reply: Value = if reply.status() == reqwest::StatusCode::BAD_REQUEST {
-        let text = json!({ "model": "default", "prompt": "Hello", "max_tokens": 1 });
+        let text =
+            json!({ "model": "default", "prompt": "Hello", "max_tokens": 1, "ignore_eos": true });
         api.post(&["v1", "completions"], &text).await?
     } else {
         api.checked(reply).await?
