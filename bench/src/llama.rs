@@ -6,8 +6,7 @@ use std::path::Path;
 use protocol::Digest;
 
 use crate::Numbers;
-use crate::gguf::Encoding;
-use crate::gguf::Gguf;
+use crate::gguf::{Encoding, Gguf};
 
 /// What a firmware shall look like.
 #[derive(Debug, Clone, Copy)]

@@ -75,9 +75,10 @@ struct Usage {
     completion_tokens: u64,
 }
 
-/// A client for servers of this machine: neither a proxy nor the system's certificates matter.
+/// A client for servers of this machine: neither a proxy nor the system's certificates matter. Each
+/// request has a connection of its own: a server may be closing one that waited for its next turn.
 pub(super) fn client() -> Client {
-    let client = Client::builder().no_proxy().tls_certs_only([]).build();
+    let client = Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build();
     client.expect("a client without TLS needs nothing of the system")
 }
 
