@@ -54,6 +54,7 @@ impl Vitals {
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 fn features() -> Vec<&'static str> {
     let known = [
+        ("amx", engine::instruction_set() == "amx"),
         ("avx512-vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
         ("avx512", std::arch::is_x86_feature_detected!("avx512f")),
         ("avx-vnni", std::arch::is_x86_feature_detected!("avxvnni")),

@@ -113,6 +113,7 @@ fn instructions(machine: &Machine) -> Check {
         "avx512-vnni" | "avx-vnni" | "i8mm" | "dotprod" => {
             format!("{feature} (8-bit dot products)")
         }
+        "amx" => "amx (8-bit products of whole tiles)".to_owned(),
         "avx512" => "avx512 (16 numbers at once)".to_owned(),
         "avx2" => "avx2 (8 numbers at once)".to_owned(),
         "neon" => "neon (4 numbers at once)".to_owned(),
