@@ -10,7 +10,7 @@ use bench::RandomLlama;
 use bench::gguf::Encoding;
 use engine::firmware::FirmwareDir;
 use engine::{Engine, EngineConfig, LoadedFirmware};
-use protocol::{Event, GenerateWork, Prompt, Sampling, Work};
+use protocol::{Event, GenerateWork, Prompt, Work};
 
 /// Two layers of SmolLM2-135M with its encodings, and a twelfth of its vocabulary.
 const MODEL: RandomLlama = RandomLlama {
@@ -46,19 +46,10 @@ fn work(folder: &Path, prompt: u32, answer: u32) -> Result<(), Box<dyn Error>> {
     let firmware = Arc::new(LoadedFirmware::load(&FirmwareDir::open(folder)?)?);
     let config = EngineConfig { threads: 1, kv_budget_bytes: 1 << 20, ..EngineConfig::default() };
     let engine = Engine::start(firmware, config)?;
-    let mut events = engine.submit(Work::Generate(GenerateWork {
-        prompt: Prompt::Tokens((0..prompt).map(|index| index * 37 % 256).collect()),
-        adapters: Vec::new(),
-        sampling: Sampling::greedy(),
-        max_tokens: Some(answer),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: None,
-        prompt_logprobs: false,
-        ignore_eos: true,
-        tenant: "bench".into(),
-    }))?;
+    let tokens = Prompt::Tokens((0..prompt).map(|index| index * 37 % 256).collect());
+    let work = GenerateWork::greedy(tokens, "bench");
+    let work = GenerateWork { max_tokens: Some(answer), ignore_eos: true, ..work };
+    let mut events = engine.submit(Work::Generate(work))?;
     while let Some(event) = events.blocking_next() {
         if let Event::Done(usage) = event? {
             assert_eq!((usage.prompt_tokens, usage.completion_tokens), (prompt, answer));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use engine::firmware::FirmwareDir;
 use engine::{Engine, EngineConfig, EngineError, EventStream, LoadedFirmware};
-use protocol::{AdapterUse, Event, GenerateWork, Prompt, Sampling, Work};
+use protocol::{AdapterUse, Event, GenerateWork, Prompt, Work};
 
 use crate::bandwidth::read_bytes_per_second;
 use crate::chats::Chats;
@@ -190,19 +190,8 @@ fn submit(
 
 /// One greedy answer of exactly `tokens`.
 pub(crate) fn work(prompt: Prompt, tokens: usize) -> GenerateWork {
-    GenerateWork {
-        prompt,
-        adapters: Vec::new(),
-        sampling: Sampling::greedy(),
-        max_tokens: Some(tokens as u32),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: None,
-        prompt_logprobs: false,
-        ignore_eos: true,
-        tenant: "bench".into(),
-    }
+    let max_tokens = Some(tokens as u32);
+    GenerateWork { max_tokens, ignore_eos: true, ..GenerateWork::greedy(prompt, "bench") }
 }
 
 pub(crate) fn start(engine: &Engine, work: GenerateWork) -> Result<EventStream, BenchError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::{real, real_of};
 use engine::firmware::FirmwareDir;
 use engine::{Engine, EngineConfig, EventStream, LoadedFirmware};
-use protocol::{Event, GenerateWork, Prompt, Sampling, Work};
+use protocol::{Event, GenerateWork, Prompt, Work};
 use serde_json::Value;
 
 /// Two engines may order tokens differently where they are nearly as likely; both of ours and
@@ -36,19 +36,8 @@ fn engine(data: &Path) -> Engine {
 }
 
 fn start(engine: &Engine, prompt: Prompt, max_tokens: u32) -> EventStream {
-    let work = GenerateWork {
-        prompt,
-        adapters: Vec::new(),
-        sampling: Sampling::greedy(),
-        max_tokens: Some(max_tokens),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: None,
-        prompt_logprobs: false,
-        ignore_eos: true,
-        tenant: "test".into(),
-    };
+    let work = GenerateWork::greedy(prompt, "test");
+    let work = GenerateWork { max_tokens: Some(max_tokens), ignore_eos: true, ..work };
     engine.submit(Work::Generate(work)).expect("accepted")
 }
 

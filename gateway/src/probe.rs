@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use protocol::{
-    ChatMessage, ChatRole, Event, GenerateWork, Prompt, RequestId, Sampling, TenantId, ToolChoice,
-    Work,
+    ChatMessage, ChatRole, Event, GenerateWork, Prompt, RequestId, TenantId, ToolChoice, Work,
 };
 use scheduler::core::PlaceRequest;
 use telemetry::Scope;
@@ -77,21 +76,8 @@ fn work() -> Work {
         tool_calls: Vec::new(),
         tool_call_id: None,
     };
-    Work::Generate(GenerateWork {
-        prompt: Prompt::Chat {
-            messages: vec![message],
-            tools: Vec::new(),
-            tool_choice: ToolChoice::None,
-        },
-        adapters: Vec::new(),
-        sampling: Sampling::greedy(),
-        max_tokens: Some(1),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: None,
-        prompt_logprobs: false,
-        ignore_eos: true,
-        tenant: TenantId::from(LOCAL_TENANT),
-    })
+    let (tools, tool_choice) = (Vec::new(), ToolChoice::None);
+    let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice };
+    let work = GenerateWork::greedy(prompt, LOCAL_TENANT);
+    Work::Generate(GenerateWork { max_tokens: Some(1), ignore_eos: true, ..work })
 }

@@ -55,6 +55,25 @@ pub struct GenerateWork {
     pub tenant: TenantId,
 }
 
+impl GenerateWork {
+    /// One greedy answer without adapters, until it ends or the context is full.
+    pub fn greedy(prompt: Prompt, tenant: impl Into<TenantId>) -> Self {
+        Self {
+            prompt,
+            adapters: Vec::new(),
+            sampling: Sampling::greedy(),
+            max_tokens: None,
+            stop: Vec::new(),
+            choices: 1,
+            constraint: None,
+            logprobs: None,
+            prompt_logprobs: false,
+            ignore_eos: false,
+            tenant: tenant.into(),
+        }
+    }
+}
+
 /// What to continue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

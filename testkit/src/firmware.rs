@@ -1,9 +1,12 @@
 //! A tiny but whole firmware, of less than 1 MB.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bench::gguf::Encoding;
 use bench::{LoraSpec, RandomLlama};
+use engine::firmware::FirmwareDir;
+use engine::{Engine, EngineConfig, LoadedFirmware};
 
 /// The name of the firmware that [`tiny_firmware`] writes.
 pub const TINY_NAME: &str = "tiny";
@@ -29,6 +32,21 @@ pub fn tiny_firmware(folder: &Path) -> std::io::Result<()> {
     TINY.write(folder)
 }
 
+/// A page of its KV cache in bytes: in each layer 16 keys and values as half floats.
+pub const TINY_PAGE_BYTES: u64 = (TINY.layers * 2 * 16 * TINY.kv_dim() * 2) as u64;
+
+/// The real engine on the firmware.
+///
+/// # Panics
+/// If it does not start.
+pub fn tiny_engine(config: EngineConfig) -> Engine {
+    let folder = tempfile::tempdir().expect("a folder");
+    tiny_firmware(folder.path()).expect("written");
+    let directory = FirmwareDir::open(folder.path()).expect("a firmware");
+    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
+    Engine::start(loaded, config).expect("it starts")
+}
+
 /// An adapter of rank 4 for the tiny firmware, on its query and value projections.
 pub fn tiny_lora(seed: u64) -> LoraSpec {
     let targets = vec![
@@ -40,7 +58,6 @@ pub fn tiny_lora(seed: u64) -> LoraSpec {
 
 #[cfg(test)]
 mod tests {
-    use engine::firmware::FirmwareDir;
     use engine::weights::WeightFile;
 
     use super::*;

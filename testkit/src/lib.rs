@@ -10,5 +10,5 @@ mod mock_engine;
 pub use bench::{LoraSpec, gguf, write_lora};
 pub use client::{Client, Streamed};
 pub use cluster::{ClusterSpec, PATIENCE, TestCluster, eventually};
-pub use firmware::{TINY_NAME, tiny_firmware, tiny_lora};
+pub use firmware::{TINY_NAME, TINY_PAGE_BYTES, tiny_engine, tiny_firmware, tiny_lora};
 pub use mock_engine::{MockConfig, MockEngine, mock_text, mock_tokens};

@@ -251,24 +251,14 @@ fn unit(digest: Digest) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Sampling, TenantId};
+    use protocol::Sampling;
 
     use super::*;
 
     fn work(prompt: &str, seed: u64) -> GenerateWork {
-        GenerateWork {
-            prompt: Prompt::Text(prompt.to_owned()),
-            adapters: Vec::new(),
-            sampling: Sampling { seed, ..Sampling::greedy() },
-            max_tokens: Some(5),
-            stop: Vec::new(),
-            choices: 1,
-            constraint: None,
-            logprobs: None,
-            prompt_logprobs: false,
-            ignore_eos: false,
-            tenant: TenantId::from("local"),
-        }
+        let sampling = Sampling { seed, ..Sampling::greedy() };
+        let work = GenerateWork::greedy(Prompt::Text(prompt.to_owned()), "local");
+        GenerateWork { sampling, max_tokens: Some(5), ..work }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use node::Runs as _;
-use protocol::{GenerateWork, Prompt, Sampling, TenantId};
+use protocol::{GenerateWork, Prompt, Sampling};
 use serde_json::{Value, json};
 use testkit::{
     ClusterSpec, MockConfig, MockEngine, TestCluster, eventually, mock_text, mock_tokens,
@@ -28,19 +28,9 @@ fn body(number: u32, max_tokens: u32) -> Value {
 
 /// What a mock engine must answer to [`body`].
 fn expected(engine: &MockEngine, number: u32, max_tokens: u32) -> String {
-    let work = GenerateWork {
-        prompt: Prompt::Text(format!("prompt {number}")),
-        adapters: Vec::new(),
-        sampling: Sampling { seed: number.into(), ..Sampling::greedy() },
-        max_tokens: Some(max_tokens),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: None,
-        prompt_logprobs: false,
-        ignore_eos: false,
-        tenant: TenantId::from("local"),
-    };
+    let sampling = Sampling { seed: number.into(), ..Sampling::greedy() };
+    let work = GenerateWork::greedy(Prompt::Text(format!("prompt {number}")), "local");
+    let work = GenerateWork { sampling, max_tokens: Some(max_tokens), ..work };
     mock_tokens(engine.firmware(), &work, 0).into_iter().map(mock_text).collect()
 }
 

@@ -1,33 +1,21 @@
 //! Guessing ahead changes no answer: the real engine on the tiny firmware, with and without lookup.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use engine::firmware::FirmwareDir;
-use engine::{AdapterFiles, Engine, EngineConfig, EventStream, LoadedFirmware};
+use engine::{AdapterFiles, Engine, EngineConfig, EventStream};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use protocol::{
     AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Constraint, Digest, Event,
     GenerateWork, Prompt, Sampling, TokenLogprob, Work,
 };
-use testkit::{tiny_firmware, tiny_lora, write_lora};
+use testkit::{TINY_PAGE_BYTES, tiny_engine, tiny_lora, write_lora};
 
 /// The tiny firmware's end of turn.
 const END: u32 = 258;
-/// A page of the tiny firmware's KV cache: two layers of 16 keys and values, 32 wide, as f16.
-const PAGE_BYTES: u64 = 2 * 2 * 2 * 16 * 32;
-
-fn engine(config: EngineConfig) -> Engine {
-    let folder = tempfile::tempdir().expect("a folder");
-    tiny_firmware(folder.path()).expect("written");
-    let directory = FirmwareDir::open(folder.path()).expect("a firmware");
-    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
-    Engine::start(loaded, config).expect("it starts")
-}
 
 fn plain() -> Engine {
-    engine(EngineConfig { lookup_rows: 0, ..EngineConfig::default() })
+    tiny_engine(EngineConfig { lookup_rows: 0, ..EngineConfig::default() })
 }
 
 /// Loads one adapter into each engine.
@@ -166,8 +154,8 @@ fn work(adapters: [AdapterUse; 2]) -> impl Strategy<Value = GenerateWork> {
 fn an_answer_is_the_same_whether_its_tokens_were_guessed_or_not() {
     let plain = plain();
     // Pages for one long answer, and pieces of prompts that leave room for guesses beside them.
-    let guessing = engine(EngineConfig {
-        kv_budget_bytes: 10 * PAGE_BYTES,
+    let guessing = tiny_engine(EngineConfig {
+        kv_budget_bytes: 10 * TINY_PAGE_BYTES,
         prefill_chunk_tokens: 5,
         ..EngineConfig::default()
     });
@@ -195,19 +183,13 @@ fn an_answer_is_the_same_whether_its_tokens_were_guessed_or_not() {
 
 #[test]
 fn pages_that_held_wrong_guesses_serve_others_as_if_they_never_had() {
-    let guessing = engine(EngineConfig::default());
+    let guessing = tiny_engine(EngineConfig::default());
     let work = |prompt| GenerateWork {
-        prompt,
-        adapters: Vec::new(),
         sampling: Sampling { temperature: 0.7, logit_bias: letters(), ..Sampling::greedy() },
         max_tokens: Some(200),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
         logprobs: Some(1),
-        prompt_logprobs: false,
         ignore_eos: true,
-        tenant: "test".into(),
+        ..GenerateWork::greedy(prompt, "test")
     };
     let prompt = "abc cab abc cab";
     let first = answer(start(&guessing, &work(Prompt::Text(prompt.to_owned()))));

@@ -1,42 +1,19 @@
 //! Log-probabilities of a prompt's own tokens, from the real engine on the tiny firmware.
 
-use std::sync::Arc;
-
-use engine::firmware::FirmwareDir;
-use engine::{Engine, EngineConfig, EventStream, LoadedFirmware};
+use engine::{Engine, EngineConfig, EventStream};
 use protocol::{Event, FinishReason, GenerateWork, Prompt, Sampling, TokenLogprob, Usage, Work};
 use serde_json::{Value, json};
-use testkit::{ClusterSpec, TINY_NAME, tiny_firmware};
+use testkit::{ClusterSpec, TINY_NAME, TINY_PAGE_BYTES, tiny_engine};
 
 const TEXT: &str = "The quick brown fox jumps over the lazy dog, and the dog does not mind it: 🦀.";
 /// The tiny firmware's end of turn.
 const END: u32 = 258;
 const NULL: Value = Value::Null;
-/// A page of the tiny firmware's KV cache: two layers of 16 keys and values, 32 wide, as f16.
-const PAGE_BYTES: u64 = 2 * 2 * 2 * 16 * 32;
-
-fn engine(config: EngineConfig) -> Engine {
-    let folder = tempfile::tempdir().expect("a folder");
-    tiny_firmware(folder.path()).expect("written");
-    let directory = FirmwareDir::open(folder.path()).expect("a firmware");
-    let loaded = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
-    Engine::start(loaded, config).expect("it starts")
-}
 
 fn work(prompt: &str, max_tokens: u32) -> GenerateWork {
-    GenerateWork {
-        prompt: Prompt::Text(prompt.to_owned()),
-        adapters: Vec::new(),
-        sampling: Sampling::greedy(),
-        max_tokens: Some(max_tokens),
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: Some(2),
-        prompt_logprobs: true,
-        ignore_eos: false,
-        tenant: "test".into(),
-    }
+    let work = GenerateWork::greedy(Prompt::Text(prompt.to_owned()), "test");
+    let (max_tokens, logprobs) = (Some(max_tokens), Some(2));
+    GenerateWork { max_tokens, logprobs, prompt_logprobs: true, ..work }
 }
 
 /// What came of one piece of work.
@@ -84,7 +61,7 @@ fn ids(text: &str) -> Vec<u32> {
 
 #[test]
 fn a_prompt_is_scored_with_the_probabilities_that_its_tokens_were_drawn_with() {
-    let engine = engine(EngineConfig::default());
+    let engine = tiny_engine(EngineConfig::default());
     let drawn = score(&engine, GenerateWork { ignore_eos: true, ..work(TEXT, 24) });
     assert_eq!((drawn.prompt.as_str(), drawn.tokens.len()), (TEXT, 24));
     let all = [ids(TEXT), drawn.ids].concat();
@@ -94,7 +71,7 @@ fn a_prompt_is_scored_with_the_probabilities_that_its_tokens_were_drawn_with() {
 
 #[test]
 fn only_the_first_token_has_no_probability_and_nothing_is_generated_without_tokens() {
-    let engine = engine(EngineConfig::default());
+    let engine = tiny_engine(EngineConfig::default());
     let scored = score(&engine, work(TEXT, 0));
     let (first, others) = scored.prompt_tokens.split_first().expect("tokens");
     assert_eq!((first.logprob, first.top.len()), (None, 0));
@@ -108,9 +85,12 @@ fn only_the_first_token_has_no_probability_and_nothing_is_generated_without_toke
 #[test]
 fn scores_are_the_same_to_the_bit_alone_among_others_on_any_threads_and_after_a_cached_prefix() {
     let alone =
-        score(&engine(EngineConfig { threads: 1, ..EngineConfig::default() }), work(TEXT, 3));
-    let busy =
-        engine(EngineConfig { threads: 3, prefill_chunk_tokens: 7, ..EngineConfig::default() });
+        score(&tiny_engine(EngineConfig { threads: 1, ..EngineConfig::default() }), work(TEXT, 3));
+    let busy = tiny_engine(EngineConfig {
+        threads: 3,
+        prefill_chunk_tokens: 7,
+        ..EngineConfig::default()
+    });
     let cached = score(&busy, GenerateWork { prompt_logprobs: false, ..work(TEXT, 3) });
     assert_eq!(cached.tokens, alone.tokens);
     std::thread::scope(|scope| {
@@ -127,11 +107,11 @@ fn scores_are_the_same_to_the_bit_alone_among_others_on_any_threads_and_after_a_
 #[test]
 fn a_prompt_that_loses_its_pages_half_way_is_told_once_and_the_same() {
     let long = || GenerateWork { ignore_eos: true, ..work(TEXT, 100) };
-    let expected = score(&engine(EngineConfig::default()), long());
+    let expected = score(&tiny_engine(EngineConfig::default()), long());
     // The second prompt is read while the first answer grows, until both need the last page.
     let pages = (TEXT.len() + 100) / 16 + 1;
-    let small = engine(EngineConfig {
-        kv_budget_bytes: pages as u64 * PAGE_BYTES,
+    let small = tiny_engine(EngineConfig {
+        kv_budget_bytes: pages as u64 * TINY_PAGE_BYTES,
         prefill_chunk_tokens: 1,
         ..EngineConfig::default()
     });
@@ -145,7 +125,7 @@ fn a_prompt_that_loses_its_pages_half_way_is_told_once_and_the_same() {
 
 #[test]
 fn several_answers_share_one_telling_of_their_prompt() {
-    let engine = engine(EngineConfig::default());
+    let engine = tiny_engine(EngineConfig::default());
     let one = score(&engine, work(TEXT, 4));
     let three = score(&engine, GenerateWork { choices: 3, ..work(TEXT, 4) });
     assert_eq!(three.prompt_tokens, one.prompt_tokens);
@@ -154,7 +134,7 @@ fn several_answers_share_one_telling_of_their_prompt() {
 
 #[test]
 fn the_token_that_ends_an_answer_is_told_without_text() {
-    let engine = engine(EngineConfig::default());
+    let engine = tiny_engine(EngineConfig::default());
     let ended = |prompt_logprobs| {
         let sampling = Sampling { logit_bias: [(END, 100.0)].into(), ..Sampling::greedy() };
         score(&engine, GenerateWork { sampling, prompt_logprobs, ..work(TEXT, 4) })
@@ -177,7 +157,7 @@ fn harness(prompts: &[&str], max_tokens: u32) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_harness_scores_continuations_over_the_api() {
-    let engine = engine(EngineConfig::default());
+    let engine = tiny_engine(EngineConfig::default());
     let cluster = ClusterSpec::default().worker("gpu0", 8, engine).start().await;
     let prompts = ["The sea is blue", "The sea is a 🦀"];
     let reply = cluster.client.post("/v1/completions", &harness(&prompts, 1)).await;

@@ -28,18 +28,11 @@ pub enum Action {
 /// How to measure the CPU.
 #[derive(Debug, Args)]
 pub struct CpuArguments {
-    /// Folder with llama.cpp's `llama-bench` and `llama-batched-bench`.
+    /// Folder with llama.cpp's `llama-bench` and `llama-batched-bench`, to measure them in the same run.
     #[arg(long, value_name = "DIR")]
     llama_cpp: Option<PathBuf>,
-    /// Firmware to measure; the one in use if none is named.
-    #[arg(long)]
-    firmware: Option<String>,
-    /// Threads of each side.
-    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
-    threads: usize,
-    /// How often each side has its turn.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    sides: Sides,
 }
 
 /// How to measure whole servers.
@@ -49,18 +42,25 @@ pub struct ServerArguments {
     /// Folder with llama.cpp's `llama-server`, to measure it in the same run.
     #[arg(long, value_name = "DIR")]
     llama_cpp: Option<PathBuf>,
-    /// Firmware to run; the one in use if none is named.
-    #[arg(long)]
-    firmware: Option<String>,
-    /// Threads of each server.
-    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
-    threads: usize,
-    /// How often each has its turn.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[command(flatten)]
+    sides: Sides,
     /// Measure only this; may be given more than once [default: all].
     #[arg(long, value_enum)]
     only: Vec<Part>,
+}
+
+/// What both sides of a measurement have alike.
+#[derive(Debug, Args)]
+struct Sides {
+    /// Firmware to measure; the one in use if none is named.
+    #[arg(long)]
+    firmware: Option<String>,
+    /// Threads of each side.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+    /// How often each side has its turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
 }
 
 /// Measures and prints.
@@ -75,7 +75,7 @@ pub async fn run(action: Action, data: &DataDir, output: Output) -> Result<(), F
 }
 
 async fn cpu(arguments: CpuArguments, data: &DataDir) -> Result<Report, Failure> {
-    let CpuArguments { llama_cpp, firmware, threads, rounds } = arguments;
+    let CpuArguments { llama_cpp, sides: Sides { firmware, threads, rounds } } = arguments;
     let firmware = folder(data, firmware.as_deref())?;
     let measure = CpuBench { firmware, llama_cpp, threads, rounds: rounds.max(1) };
     tokio::task::spawn_blocking(move || measure.run()).await?.map_err(failed)
@@ -84,7 +84,8 @@ async fn cpu(arguments: CpuArguments, data: &DataDir) -> Result<Report, Failure>
 /// A signal ends the servers too.
 #[cfg(feature = "up")]
 async fn server(arguments: ServerArguments, data: &DataDir) -> Result<Report, Failure> {
-    let ServerArguments { llama_cpp, firmware, threads, rounds, only } = arguments;
+    let ServerArguments { llama_cpp, sides, only } = arguments;
+    let Sides { firmware, threads, rounds } = sides;
     let program = std::env::current_exe();
     let measure = ServerBench {
         program: program.map_err(|error| Failure::new(error, "start it by its whole path"))?,

@@ -60,7 +60,9 @@ async fn says_ready(api: &Api) -> Result<bool, Failure> {
 async fn probe(api: &Api) -> Result<(), Failure> {
     let message = json!({ "role": "user", "content": "Hello" });
     // The end of a turn may be the first token that is drawn; it would count as none.
-    let chat = json!({ "model": "default", "messages": [message], "max_completion_tokens": 1, "ignore_eos": true });
+    let chat = json!({
+        "model": "default", "messages": [message], "max_completion_tokens": 1, "ignore_eos": true,
+    });
     let path = ["v1", "chat", "completions"];
     let reply = api.request(Method::POST, &path).json(&chat).send().await;
     let reply = reply.map_err(|error| api.unreachable(error))?;

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use node::{AdapterFiles, EngineStats, Events, Runs};
 use protocol::{
     AdapterManifest, AdapterProof, Digest, ErrorCode, Event, FirmwareId, FirmwareInfo,
-    GenerateWork, GenerationId, Prompt, Sampling, TenantId, Usage, Work, WorkError,
+    GenerateWork, GenerationId, Prompt, Usage, Work, WorkError,
 };
 use tokio::sync::{Notify, watch};
 
@@ -169,17 +169,5 @@ pub fn text(text: &str) -> Event {
 
 /// Work with this prompt.
 pub fn generate(prompt: &str) -> GenerateWork {
-    GenerateWork {
-        prompt: Prompt::Text(prompt.to_owned()),
-        adapters: Vec::new(),
-        sampling: Sampling::greedy(),
-        max_tokens: None,
-        stop: Vec::new(),
-        choices: 1,
-        constraint: None,
-        logprobs: None,
-        prompt_logprobs: false,
-        ignore_eos: false,
-        tenant: TenantId::from("local"),
-    }
+    GenerateWork::greedy(Prompt::Text(prompt.to_owned()), "local")
 }
