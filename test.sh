@@ -38,7 +38,7 @@ style() {
 
 lints() {
     say lints
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features engine/bench --locked -- -D warnings
     # A slim build: no gateway, no store.
     cargo clippy -p firmament --no-default-features --features device-agent --locked -- -D warnings
 }

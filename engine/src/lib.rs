@@ -16,6 +16,9 @@ pub mod template;
 pub mod tokenizer;
 pub mod weights;
 
+#[cfg(feature = "bench")]
+pub use kernels::bench;
+
 pub use backbone::{BackboneError, BackboneShape, Base, Projection};
 pub use engine::{AdapterFiles, Engine, EngineConfig};
 pub use error::EngineError;

@@ -12,6 +12,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod cache;
 mod dense;
 mod format;
