@@ -62,7 +62,7 @@ fn gain(map: &dyn Linear) -> f32 {
     let x = Rows { values: &values, blocks: &blocks, width: values.len() };
     let mut out = vec![[0.0; LANES]; map.d_out().div_ceil(LANES)];
     for (tile, out) in out.iter_mut().enumerate() {
-        map.multiply(tile, x, std::slice::from_mut(out));
+        map.multiply(tile, x, &[], std::slice::from_mut(out));
     }
     norm(out.as_flattened())
 }

@@ -150,7 +150,7 @@ impl Linear for DenseTiles {
         self.packed.len() as u64
     }
 
-    fn multiply(&self, tile: usize, x: Rows<'_>, out: &mut [[f32; LANES]]) {
+    fn multiply(&self, tile: usize, x: Rows<'_>, _ahead: &[u8], out: &mut [[f32; LANES]]) {
         let bytes = self.d_in * self.element.bytes() * LANES;
         let tile = &self.packed.bytes()[tile * bytes..(tile + 1) * bytes];
         multiply(Level::best(), self.element, tile, x, out);

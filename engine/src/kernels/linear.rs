@@ -25,8 +25,9 @@ pub(crate) trait Linear: Send + Sync {
     /// Memory of the weights.
     fn bytes(&self) -> u64;
 
-    /// Writes outputs `16 * tile..` of each row of `x`; those beyond `d_out` are zero.
-    fn multiply(&self, tile: usize, x: Rows<'_>, out: &mut [[f32; LANES]]);
+    /// Writes outputs `16 * tile..` of each row of `x`; those beyond `d_out` are zero. Meanwhile it may ask
+    /// for `ahead`, which will be needed soon.
+    fn multiply(&self, tile: usize, x: Rows<'_>, ahead: &[u8], out: &mut [[f32; LANES]]);
 }
 
 /// Rows of input, plain and, if their width is a multiple of 32, rounded to 8 bits.
@@ -243,11 +244,11 @@ impl<F: Format> Linear for QuantTiles<F> {
         self.packed.len() as u64
     }
 
-    fn multiply(&self, tile: usize, x: Rows<'_>, out: &mut [[f32; LANES]]) {
+    fn multiply(&self, tile: usize, x: Rows<'_>, ahead: &[u8], out: &mut [[f32; LANES]]) {
         let steps = self.d_in / STEP;
         let bytes = tiles::tile_bytes::<F>(steps);
         let tile = &self.packed.bytes()[tile * bytes..(tile + 1) * bytes];
-        tiles::multiply::<F>(self.level, tile, steps, x.blocks, out);
+        tiles::multiply::<F>(self.level, tile, steps, x.blocks, ahead, out);
     }
 }
 

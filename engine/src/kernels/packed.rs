@@ -23,6 +23,15 @@ impl Packed {
         &memory[self.range.clone()]
     }
 
+    /// What lies so far behind a share of it, the first of `shares` being 0; behind the end of the
+    /// memory comes its beginning.
+    pub(crate) fn ahead(&self, distance: usize, share: usize, shares: usize) -> &[u8] {
+        let memory = self.memory.get().expect("weights are packed before they are used");
+        let bytes = self.range.len().div_ceil(shares);
+        let start = (self.range.start + distance + share * bytes) % memory.len();
+        &memory[start..memory.len().min(start + bytes)]
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.range.len()
     }

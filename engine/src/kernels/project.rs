@@ -50,6 +50,8 @@ pub(crate) enum Finish {
 
 /// Room for as many rows as any instruction set computes for a tile before the next tile.
 const ROWS: usize = 16;
+/// Tiles that are computed before adapters add to them: what an adapter takes to begin is shared.
+const TILES: usize = 4;
 /// Bytes of weights that are gone through for each such group of rows: they stay in the second.
 const WEIGHTS_BYTES: usize = 256 << 10;
 
@@ -58,19 +60,35 @@ impl Map<'_> {
         self.base.d_out().div_ceil(LANES)
     }
 
-    /// A group's outputs of tile `tile` of this map.
-    fn outputs(&self, tile: usize, group: &Group<'_>, out: &mut [[f32; LANES]]) {
+    /// A group's outputs of some tiles of this map: of each tile all rows.
+    fn outputs(&self, tiles: &Range<usize>, group: &Group<'_>, out: &mut [[f32; LANES]]) {
         let Group { rows, x, lows, .. } = group;
-        self.base.multiply(tile, *x, out);
-        if let Some(bias) = self.bias {
-            let bias = &bias[tile * LANES..];
-            for out in &mut *out {
-                out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        for (tile, out) in tiles.clone().zip(out.chunks_exact_mut(rows.len())) {
+            self.base.multiply(tile, *x, self.ahead(tile), out);
+            if let Some(bias) = self.bias {
+                let bias = &bias[tile * LANES..];
+                for out in &mut *out {
+                    out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+                }
             }
         }
         if !self.deltas.is_empty() {
-            add_deltas(Level::best(), self, tile, (rows, *lows), out);
+            add_deltas(Level::best(), self, tiles, (rows, *lows), out);
         }
+    }
+
+    /// What adapters will need soon. Each is gone through once from front to back in a step, so while
+    /// their tiles are computed it is asked for what lies that far behind what this map needs: a
+    /// piece for each tile, of one adapter after another.
+    fn ahead(&self, tile: usize) -> &[u8] {
+        /// Bytes: about one projection of a small backbone, so that all adapters of a step have room
+        /// in the second cache.
+        const DISTANCE: usize = 64 << 10;
+        let count = self.deltas.len();
+        let Some(delta) = tile.checked_rem(count).map(|index| &self.deltas[index]) else {
+            return &[];
+        };
+        delta.pair.packed().ahead(DISTANCE, tile / count, self.tiles().div_ceil(count))
     }
 
     /// The norm of what deltas added over the norm of what they were added to.
@@ -81,10 +99,10 @@ impl Map<'_> {
 }
 
 dispatch! {
-    /// Adds what adapters bring to a tile of some rows.
+    /// Adds what adapters bring to some tiles of some rows.
     fn add_deltas(
         map: &Map<'_>,
-        tile: usize,
+        tiles: &Range<usize>,
         group: (&Range<usize>, Lows<'_>),
         out: &mut [[f32; LANES]],
     ) = add_deltas_kernel
@@ -93,22 +111,24 @@ dispatch! {
 #[inline(always)]
 fn add_deltas_kernel<I: Isa>(
     map: &Map<'_>,
-    tile: usize,
+    tiles: &Range<usize>,
     (rows, lows): (&Range<usize>, Lows<'_>),
     out: &mut [[f32; LANES]],
 ) {
     for delta in &map.deltas {
         for row in rows.start.max(delta.rows.start)..rows.end.min(delta.rows.end) {
             let low = (lows, delta.low + (row - delta.rows.start) * delta.pair.low_blocks());
-            let out = &mut out[row - rows.start];
+            let out = &mut out[row - rows.start..];
             if let Some(norms) = &map.norms {
-                let mut added = [0.0; LANES];
-                delta.pair.raise::<I>(tile, delta.scale, low, &mut added);
+                let mut added = [[0.0; LANES]; TILES];
+                delta.pair.raise::<I>(tiles, delta.scale, low, &mut added, 1);
                 let mut norms = norms.lock();
-                norms[0] += squares(out);
-                norms[1] += squares(&added);
+                for (out, added) in out.iter().step_by(rows.len()).zip(&added) {
+                    norms[0] += squares(out);
+                    norms[1] += squares(added);
+                }
             }
-            delta.pair.raise::<I>(tile, delta.scale, low, out);
+            delta.pair.raise::<I>(tiles, delta.scale, low, out, rows.len());
         }
     }
 }
@@ -128,19 +148,12 @@ pub(crate) fn project(
     let lowering = Lowering::new(team, maps);
     let outs: Vec<_> = outs.iter_mut().map(|out| Parts::new(out)).collect();
     let tiles = (maps.iter().map(Map::tiles).sum(), tile_bytes(maps));
-    for_tiles(team, lowering, tiles, x, |group, sums| {
-        let (index, tile) = find(maps, group.tile);
-        let (map, width) = (&maps[index], maps[index].base.d_out());
-        map.outputs(tile, group, sums);
-        let columns = tile * LANES..width.min((tile + 1) * LANES);
-        for (row, sums) in group.rows.clone().zip(&*sums) {
-            // SAFETY: only this task has these rows of this tile, and tiles do not overlap.
-            let out =
-                unsafe { outs[index].part(row * width + columns.start..row * width + columns.end) };
-            match finish {
-                Finish::Store => out.copy_from_slice(&sums[..out.len()]),
-                Finish::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
-            }
+    for_tiles(team, lowering, tiles, x, |group, mut sums| {
+        for (index, tiles) in of_maps(maps, &group.tiles) {
+            let these = sums.split_off_mut(..tiles.len() * group.rows.len()).expect("of the group");
+            maps[index].outputs(&tiles, group, these);
+            // SAFETY: only this task has these rows of these tiles.
+            unsafe { write(&outs[index], maps[index].base.d_out(), &tiles, group, these, finish) };
         }
     });
 }
@@ -159,29 +172,50 @@ pub(crate) fn project_gated(
     let (width, out) = (gate.base.d_out(), Parts::new(out));
     let tiles = (gate.tiles(), 2 * tile_bytes(maps));
     for_tiles(team, lowering, tiles, x, |group, sums| {
-        let tile = group.tile;
-        let mut ups = [[0.0; LANES]; ROWS];
-        gate.outputs(tile, group, sums);
-        up.outputs(tile, group, &mut ups[..sums.len()]);
+        let mut ups = [[0.0; LANES]; TILES * ROWS];
+        let ups = &mut ups[..sums.len()];
+        gate.outputs(&group.tiles, group, sums);
+        up.outputs(&group.tiles, group, ups);
         rows::activate(level, activation, sums.as_flattened_mut(), ups.as_flattened());
-        let columns = tile * LANES..width.min((tile + 1) * LANES);
-        for (row, sums) in group.rows.clone().zip(&*sums) {
-            // SAFETY: only this task has these rows of this tile, and tiles do not overlap.
-            let out = unsafe { out.part(row * width + columns.start..row * width + columns.end) };
-            out.copy_from_slice(&sums[..out.len()]);
-        }
+        // SAFETY: only this task has these rows of these tiles.
+        unsafe { write(&out, width, &group.tiles, group, sums, Finish::Store) };
     });
 }
 
-/// Which map a tile of all maps belongs to, and which of its tiles it is.
-fn find(maps: &[Map<'_>], mut tile: usize) -> (usize, usize) {
-    for (index, map) in maps.iter().enumerate() {
-        if tile < map.tiles() {
-            return (index, tile);
+/// Puts the outputs of some tiles where they belong in `out`, whose rows have `width`.
+///
+/// # Safety
+/// Nobody else uses the group's rows of these tiles meanwhile.
+unsafe fn write(
+    out: &Parts<'_, f32>,
+    width: usize,
+    tiles: &Range<usize>,
+    group: &Group<'_>,
+    sums: &[[f32; LANES]],
+    finish: Finish,
+) {
+    for (tile, sums) in tiles.clone().zip(sums.chunks_exact(group.rows.len())) {
+        let columns = tile * LANES..width.min((tile + 1) * LANES);
+        for (row, sums) in group.rows.clone().zip(sums) {
+            // SAFETY: the caller's; tiles and rows do not overlap.
+            let out = unsafe { out.part(row * width + columns.start..row * width + columns.end) };
+            match finish {
+                Finish::Store => out.copy_from_slice(&sums[..out.len()]),
+                Finish::Add => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+            }
         }
-        tile -= map.tiles();
     }
-    unreachable!("tiles are counted from the maps")
+}
+
+/// Which maps some of the tiles of all maps belong to, and which of each map's tiles they are.
+fn of_maps(maps: &[Map<'_>], tiles: &Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let mut start = 0;
+    maps.iter().enumerate().filter_map(move |(index, map)| {
+        let first = start;
+        start += map.tiles();
+        let tiles = tiles.start.max(first)..tiles.end.min(start);
+        (!tiles.is_empty()).then(|| (index, tiles.start - first..tiles.end - first))
+    })
 }
 
 fn tile_bytes(maps: &[Map<'_>]) -> usize {
@@ -189,9 +223,9 @@ fn tile_bytes(maps: &[Map<'_>]) -> usize {
     maps.iter().map(bytes).max().unwrap_or(0).max(1)
 }
 
-/// The sixteen outputs of a tile for a group of rows, and what they are computed from.
+/// Tiles of all maps for a group of rows, and what they are computed from.
 struct Group<'a> {
-    tile: usize,
+    tiles: Range<usize>,
     rows: Range<usize>,
     x: Rows<'a>,
     lows: Lows<'a>,
@@ -225,12 +259,14 @@ fn for_tiles(
         let lows = unsafe { parts.all() };
         #[cfg(target_arch = "x86_64")]
         let _unit = super::x86::amx::hold(level, x.count());
-        let mut sums = [[0.0; LANES]; ROWS];
+        let own = task * tiles / tasks..(task + 1) * tiles / tasks;
+        let mut sums = [[0.0; LANES]; TILES * ROWS];
         for start in (0..x.count()).step_by(level.rows()) {
             let rows = start..x.count().min(start + level.rows());
-            for tile in task * tiles / tasks..(task + 1) * tiles / tasks {
-                let group = Group { tile, rows: rows.clone(), x: x.slice(&rows), lows };
-                work(&group, &mut sums[..rows.len()]);
+            for first in own.clone().step_by(TILES) {
+                let tiles = first..own.end.min(first + TILES);
+                let sums = &mut sums[..tiles.len() * rows.len()];
+                work(&Group { tiles, rows: rows.clone(), x: x.slice(&rows), lows }, sums);
             }
         }
     });

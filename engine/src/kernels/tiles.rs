@@ -88,13 +88,15 @@ pub(crate) fn pack_tile<F: Format>(
 /// Puts one row's 32 integers into the lines of a step.
 #[inline(always)]
 fn put_integers<F: Format>(q: &[u8; STEP], lane: usize, lines: &mut [u8]) {
+    if F::BITS == 8 {
+        for (line, q) in lines.chunks_exact_mut(LINE).zip(q.as_chunks::<4>().0) {
+            line[4 * lane..][..4].copy_from_slice(q);
+        }
+        return;
+    }
     for line in 0..LINES {
         for i in 0..4 {
             let (q, at) = (q[4 * line + i], 4 * lane + i);
-            if F::BITS == 8 {
-                lines[line * LINE + at] = q;
-                continue;
-            }
             lines[line % 4 * LINE + at] |= (q & 15) << (line / 4 * 4);
             match F::BITS {
                 5 => lines[4 * LINE + at] |= (q >> 4) << line,
@@ -106,24 +108,25 @@ fn put_integers<F: Format>(q: &[u8; STEP], lane: usize, lines: &mut [u8]) {
 }
 
 /// Sixteen outputs of a tile for each row of input: `x` holds `steps` blocks for each element of
-/// `out`.
+/// `out`. Meanwhile `ahead` is asked for.
 pub(crate) fn multiply<F: Format>(
     level: Level,
     tile: &[u8],
     steps: usize,
     x: &[Block],
+    ahead: &[u8],
     out: &mut [[f32; LANES]],
 ) {
     assert_eq!(tile.len(), tile_bytes::<F>(steps), "a whole tile");
     assert_eq!(x.len(), out.len() * steps, "a row of input for each row of output");
     #[cfg(target_arch = "x86_64")]
     let (x, out) = super::x86::amx::multiply::<F>(level, tile, steps, x, out);
-    multiply_groups::<F>(level, tile, steps, x, out);
+    multiply_groups::<F>(level, tile, steps, x, ahead, out);
 }
 
 dispatch! {
     fn multiply_groups<F: Format>(
-        tile: &[u8], steps: usize, x: &[Block], out: &mut [[f32; LANES]],
+        tile: &[u8], steps: usize, x: &[Block], ahead: &[u8], out: &mut [[f32; LANES]],
     ) = multiply_kernel
 }
 
@@ -133,6 +136,7 @@ fn multiply_kernel<F: Format, I: Isa>(
     tile: &[u8],
     steps: usize,
     x: &[Block],
+    mut ahead: &[u8],
     out: &mut [[f32; LANES]],
 ) {
     let mut row = 0;
@@ -142,7 +146,8 @@ fn multiply_kernel<F: Format, I: Isa>(
                 && let Some(group) = out[row..].first_chunk_mut::<$rows>()
             {
                 // SAFETY: the sizes are right, as asserted.
-                unsafe { group_kernel::<F, I, $rows>(tile, steps, &x[row * steps..], group) };
+                unsafe { group_kernel::<F, I, $rows>(tile, steps, &x[row * steps..], ahead, group) };
+                ahead = &[];
                 row += $rows;
             }
         )*};
@@ -159,30 +164,39 @@ unsafe fn group_kernel<F: Format, I: Isa, const R: usize>(
     tile: &[u8],
     steps: usize,
     x: &[Block],
+    ahead: &[u8],
     out: &mut [[f32; LANES]; R],
 ) {
     let mut sums = [I::splat(0.0); R];
+    let share = if ahead.is_empty() { 0 } else { ahead.len().div_ceil(LINE * steps) };
     for at in 0..steps {
+        for line in at * share..(at + 1) * share {
+            I::prefetch(ahead.as_ptr().wrapping_add(line * LINE));
+        }
         // SAFETY: it is a step of the tile.
         let q = unsafe { integers::<F, I>(tile, at) };
         unrolled!(F::SUBS, |sub| {
             // SAFETY: as above.
             let scales = unsafe { scales::<F, I>(tile, steps, at, sub) };
-            unrolled!(R, |row| {
-                // SAFETY: `x` has `R` rows of `steps`.
-                let x = unsafe { x.get_unchecked(row * steps + at) };
-                let mut dot = match F::ZERO - if F::BITS == 8 { I::MIDDLE } else { 0 } {
-                    0 => I::splat_int(0),
-                    zero => I::splat_int(-zero * x.sum(sub, F::SUBS)),
-                };
-                unrolled!(LINES / F::SUBS, |index| {
-                    let line = sub * (LINES / F::SUBS) + index;
-                    dot = match F::BITS {
-                        8 => I::dot(dot, q[line], x.quad(line)),
-                        _ => I::dot_small(dot, q[line], x.quad(line)),
+            // SAFETY: `x` has `R` rows of `steps`.
+            let x = |row: usize| unsafe { x.get_unchecked(row * steps + at) };
+            let mut dots = [I::splat_int(0); R];
+            let zero = F::ZERO - if F::BITS == 8 { I::MIDDLE } else { 0 };
+            if zero != 0 {
+                unrolled!(R, |row| dots[row] = I::splat_int(-zero * x(row).sum(sub, F::SUBS)));
+            }
+            // All rows for each line: the dots of one row wait for one another.
+            unrolled!(LINES / F::SUBS, |index| {
+                let line = sub * (LINES / F::SUBS) + index;
+                unrolled!(R, |row| {
+                    dots[row] = match F::BITS {
+                        8 => I::dot(dots[row], q[line], x(row).quad(line)),
+                        _ => I::dot_small(dots[row], q[line], x(row).quad(line)),
                     };
                 });
-                sums[row] = add_scaled::<F, I>(sums[row], dot, scales, x, sub);
+            });
+            unrolled!(R, |row| {
+                sums[row] = add_scaled::<F, I>(sums[row], dots[row], scales, x(row), sub);
             });
         });
     }

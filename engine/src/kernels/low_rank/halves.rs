@@ -50,8 +50,8 @@ impl Halves {
         Self { rank, d_in, packed, factor: 1.0 / a_power / b_power }
     }
 
-    pub(super) fn packed_bytes(&self) -> usize {
-        self.packed.len()
+    pub(super) const fn packed(&self) -> &Packed {
+        &self.packed
     }
 
     /// Vectors of `A` and of `B`.
@@ -65,37 +65,49 @@ impl Halves {
         lower(Level::best(), self, x, ranks, low);
     }
 
-    /// Adds `scale * (low · B)`.
+    /// Adds `scale * (low · B)`, as [`LowRank::raise`](super::LowRank::raise).
     #[inline(always)]
     pub(super) fn raise<I: Isa>(
         &self,
-        tile: usize,
+        tiles: &Range<usize>,
         scale: f32,
         low: &[f32],
-        out: &mut [f32; LANES],
+        out: &mut [[f32; LANES]],
+        every: usize,
     ) {
         let (_, all) = self.vectors();
-        let columns = &all[tile * self.rank..(tile + 1) * self.rank];
-        // This adapter's next tiles come after these of the others: the processor cannot guess.
-        for line in columns.as_flattened().chunks(64) {
-            I::prefetch(line.as_ptr().wrapping_add(2 * self.rank * VECTOR));
-        }
-        let mut sums = [I::splat(0.0); 4];
-        for (columns, low) in columns.chunks(4).zip(low.chunks(4)) {
-            for ((sum, column), low) in sums.iter_mut().zip(columns).zip(low) {
-                *sum = I::fma(I::splat(*low), I::read_f16(column), *sum);
+        let columns = &all[tiles.start * self.rank..tiles.end * self.rank];
+        for (columns, out) in columns.chunks_exact(self.rank).zip(out.iter_mut().step_by(every)) {
+            // This adapter's next tiles come after these of the others: the processor cannot guess.
+            for line in columns.as_flattened().chunks(64) {
+                I::prefetch(line.as_ptr().wrapping_add(tiles.len() * self.rank * VECTOR));
             }
+            let mut sums = [I::splat(0.0); 4];
+            for (columns, low) in columns.chunks(4).zip(low.chunks(4)) {
+                for ((sum, column), low) in sums.iter_mut().zip(columns).zip(low) {
+                    *sum = I::fma(I::splat(*low), I::read_f16(column), *sum);
+                }
+            }
+            let sum = I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3]));
+            I::store(I::fma(sum, I::splat(scale * self.factor), I::load(out)), out);
         }
-        let sum = I::add(I::add(sums[0], sums[1]), I::add(sums[2], sums[3]));
-        I::store(I::fma(sum, I::splat(scale * self.factor), I::load(out)), out);
     }
 }
 
 /// The power of two, to the `most`th or its inverse, that brings the largest magnitude to between
 /// 2^14 and 2^15.
 pub(super) fn power(values: &[f32], most: f32) -> f32 {
-    let largest = values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    let largest = largest(values);
     if largest == 0.0 { 1.0 } else { (14.0 - largest.log2().floor()).clamp(-most, most).exp2() }
+}
+
+/// The largest magnitude. In lanes, so that the compiler may use vectors.
+pub(super) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for values in values.chunks(LANES) {
+        lanes.iter_mut().zip(values).for_each(|(most, value)| *most = most.max(value.abs()));
+    }
+    lanes.into_iter().fold(0.0, f32::max)
 }
 
 /// Up to sixteen half floats, little-endian.

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::dense::DenseMatrix;
 use super::linear::Rows;
-use super::packed::Packer;
+use super::packed::{Packed, Packer};
 use super::parts::Parts;
 use super::rounded::Block;
 use super::simd::{Isa, LANES};
@@ -85,11 +85,15 @@ impl LowRank {
 
     /// Memory that it takes.
     pub(crate) fn bytes(&self) -> u64 {
-        let packed = match &self.form {
-            Form::Bytes(form) => form.packed_bytes(),
-            Form::Halves(form) => form.packed_bytes(),
-        };
-        (packed + size_of::<Self>()) as u64
+        (self.packed().len() + size_of::<Self>()) as u64
+    }
+
+    /// Both matrices, as they are kept.
+    pub(crate) const fn packed(&self) -> &Packed {
+        match &self.form {
+            Form::Bytes(form) => form.packed(),
+            Form::Halves(form) => form.packed(),
+        }
     }
 
     /// Blocks of one row's low-rank input.
@@ -137,22 +141,25 @@ impl LowRank {
         }
     }
 
-    /// Adds `scale * (low · B)` of the sixteen outputs of a tile; the row's place in `lows` begins
-    /// at block `at`.
+    /// Adds `scale * (low · B)` of the sixteen outputs of each of `tiles`, the first to `out[0]`, each
+    /// next `every` later; the row's place in `lows` begins at block `at`.
     #[inline(always)]
     pub(crate) fn raise<I: Isa>(
         &self,
-        tile: usize,
+        tiles: &Range<usize>,
         scale: f32,
         (lows, at): (Lows<'_>, usize),
-        out: &mut [f32; LANES],
+        out: &mut [[f32; LANES]],
+        every: usize,
     ) {
         match &self.form {
             Form::Bytes(form) => {
-                form.raise::<I>(tile, scale, &lows.blocks[at..at + self.low_blocks()], out);
+                let low = &lows.blocks[at..at + self.low_blocks()];
+                form.raise::<I>(tiles, scale, low, out, every);
             }
             Form::Halves(form) => {
-                form.raise::<I>(tile, scale, &lows.values[at * Block::VALUES..][..self.rank], out);
+                let low = &lows.values[at * Block::VALUES..][..self.rank];
+                form.raise::<I>(tiles, scale, low, out, every);
             }
         }
     }
@@ -175,9 +182,7 @@ impl LowRank {
             self.lower(x, &(0..self.rank), 0, &parts);
             parts.all()
         };
-        for (tile, out) in out.iter_mut().enumerate() {
-            self.raise::<super::simd::Portable>(tile, 1.0, (lows, 0), out);
-        }
+        self.raise::<super::simd::Portable>(&(0..out.len()), 1.0, (lows, 0), &mut out, 1);
         out.as_flattened()[..self.d_out].to_vec()
     }
 }

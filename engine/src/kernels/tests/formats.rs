@@ -45,7 +45,7 @@ fn check_format<F: Format, T: GgmlType + Clone>(seed: u64, lanes: usize, rows: u
     let mut blocks = vec![Block::default(); rows * steps];
     round_row(Level::best(), &x, &mut blocks);
     let mut out = vec![[0.0; LANES]; rows];
-    tiles::multiply::<F>(Level::best(), &tile, steps, &blocks, &mut out);
+    tiles::multiply::<F>(Level::best(), &tile, steps, &blocks, &[], &mut out);
     for (row, (x, out)) in x.chunks_exact(inner).zip(&out).enumerate() {
         for (lane, value) in out.iter().enumerate() {
             let Some((_, wide)) = weights.get(lane) else {
@@ -58,14 +58,14 @@ fn check_format<F: Format, T: GgmlType + Clone>(seed: u64, lanes: usize, rows: u
         }
         let mut alone = vec![[0.0; LANES]];
         let x = &blocks[row * steps..(row + 1) * steps];
-        tiles::multiply::<F>(Level::best(), &tile, steps, x, &mut alone);
+        tiles::multiply::<F>(Level::best(), &tile, steps, x, &[], &mut alone);
         assert_eq!(bits(alone.as_flattened()), bits(out), "alone it is the same");
     }
     for level in Level::available() {
         let mut rounded = vec![Block::default(); rows * steps];
         round_row(level, &x, &mut rounded);
         let mut other = vec![[0.0; LANES]; rows];
-        tiles::multiply::<F>(level, &tile, steps, &rounded, &mut other);
+        tiles::multiply::<F>(level, &tile, steps, &rounded, &[1; 700], &mut other);
         assert_eq!(
             bits(other.as_flattened()),
             bits(out.as_flattened()),
@@ -116,7 +116,7 @@ fn check_bytes<F: Format>(seed: u64, fill: Option<u8>, inner: usize, inputs: usi
     round_row(Level::best(), &x, &mut blocks);
     let run = |level| {
         let mut out = vec![[0.0; LANES]; inputs];
-        tiles::multiply::<F>(level, &tile, steps, &blocks, &mut out);
+        tiles::multiply::<F>(level, &tile, steps, &blocks, &[], &mut out);
         bits(out.as_flattened())
     };
     for level in Level::available() {
