@@ -168,10 +168,12 @@ unsafe fn group_kernel<F: Format, I: Isa, const R: usize>(
     out: &mut [[f32; LANES]; R],
 ) {
     let mut sums = [I::splat(0.0); R];
+    let mut next = ahead.as_ptr();
     let share = if ahead.is_empty() { 0 } else { ahead.len().div_ceil(LINE * steps) };
     for at in 0..steps {
-        for line in at * share..(at + 1) * share {
-            I::prefetch(ahead.as_ptr().wrapping_add(line * LINE));
+        for _ in 0..share {
+            I::prefetch(next);
+            next = next.wrapping_add(LINE);
         }
         // SAFETY: it is a step of the tile.
         let q = unsafe { integers::<F, I>(tile, at) };
