@@ -44,7 +44,9 @@ impl Bytes {
         let (rank, steps) = (a.rows, a.cols / Block::VALUES);
         let powers: Vec<f32> = a.values.chunks_exact(a.cols).map(|row| power(row, 60.0)).collect();
         for (row, power) in a.values.chunks_exact_mut(a.cols).zip(&powers) {
-            row.iter_mut().for_each(|value| *value *= power);
+            for value in row {
+                *value *= power;
+            }
         }
         for row in b.values.chunks_exact_mut(rank) {
             row.iter_mut().zip(&powers).for_each(|(value, power)| *value /= power);
