@@ -1,5 +1,7 @@
 //! Kernels on made-up numbers, each as a piece of work to repeat: what `benches/kernels.rs` times.
 
+use std::ops::Range;
+
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
@@ -70,7 +72,7 @@ pub struct Attend {
     team: Team,
     cache: KvCache,
     pages: Vec<u32>,
-    positions: std::ops::Range<usize>,
+    positions: Range<usize>,
     q: Vec<f32>,
     out: Vec<f32>,
 }

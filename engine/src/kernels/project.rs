@@ -148,7 +148,7 @@ pub(crate) fn project(
     let lowering = Lowering::new(team, maps);
     let outs: Vec<_> = outs.iter_mut().map(|out| Parts::new(out)).collect();
     let tiles = (maps.iter().map(Map::tiles).sum(), tile_bytes(maps));
-    for_tiles(team, lowering, tiles, x, |group, mut sums| {
+    for_tiles(team, lowering, tiles, x, |group, [mut sums]| {
         for (index, tiles) in of_maps(maps, &group.tiles) {
             let these = sums.split_off_mut(..tiles.len() * group.rows.len()).expect("of the group");
             maps[index].outputs(&tiles, group, these);
@@ -171,9 +171,7 @@ pub(crate) fn project_gated(
     let [gate, up] = &*maps;
     let (width, out) = (gate.base.d_out(), Parts::new(out));
     let tiles = (gate.tiles(), 2 * tile_bytes(maps));
-    for_tiles(team, lowering, tiles, x, |group, sums| {
-        let mut ups = [[0.0; LANES]; TILES * ROWS];
-        let ups = &mut ups[..sums.len()];
+    for_tiles(team, lowering, tiles, x, |group, [sums, ups]| {
         gate.outputs(&group.tiles, group, sums);
         up.outputs(&group.tiles, group, ups);
         rows::activate(level, activation, sums.as_flattened_mut(), ups.as_flattened());
@@ -231,14 +229,14 @@ struct Group<'a> {
     lows: Lows<'a>,
 }
 
-/// Computes the deltas' low-rank inputs, then runs `work(group, room for its outputs)` for all tiles
+/// Computes the deltas' low-rank inputs, then runs `work(group, room for its outputs, `N` times)` for all tiles
 /// and groups of rows: one piece of work for the team, so that nobody waits twice.
-fn for_tiles(
+fn for_tiles<const N: usize>(
     team: &Team,
     mut lowering: Lowering<'_>,
     (tiles, tile_bytes): (usize, usize),
     x: Rows<'_>,
-    work: impl Fn(&Group<'_>, &mut [[f32; LANES]]) + Sync,
+    work: impl Fn(&Group<'_>, [&mut [[f32; LANES]]; N]) + Sync,
 ) {
     let of_cache = tiles.div_ceil((WEIGHTS_BYTES / tile_bytes).max(1));
     let tasks = tiles.min(of_cache.max(4 * team.threads()));
@@ -260,12 +258,12 @@ fn for_tiles(
         #[cfg(target_arch = "x86_64")]
         let _unit = super::x86::amx::hold(level, x.count());
         let own = task * tiles / tasks..(task + 1) * tiles / tasks;
-        let mut sums = [[0.0; LANES]; TILES * ROWS];
+        let mut room = [[[0.0; LANES]; TILES * ROWS]; N];
         for start in (0..x.count()).step_by(level.rows()) {
             let rows = start..x.count().min(start + level.rows());
             for first in own.clone().step_by(TILES) {
                 let tiles = first..own.end.min(first + TILES);
-                let sums = &mut sums[..tiles.len() * rows.len()];
+                let sums = room.each_mut().map(|sums| &mut sums[..tiles.len() * rows.len()]);
                 work(&Group { tiles, rows: rows.clone(), x: x.slice(&rows), lows }, sums);
             }
         }

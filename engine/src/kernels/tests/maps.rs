@@ -31,7 +31,7 @@ proptest! {
     fn a_projection_is_base_plus_bias_plus_the_rows_own_adapters(
         rows in 1usize..20,
         d_in in prop::sample::select(vec![24usize, 32, 96]),
-        d_out in 1usize..50,
+        d_out in 1usize..150,
         ranks in prop::collection::vec(1usize..40, 0..3),
         precision in prop::sample::select(vec![Precision::Bytes, Precision::Halves]),
         threads in 1usize..4,
