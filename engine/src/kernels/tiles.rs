@@ -14,9 +14,9 @@ pub(super) const LINE: usize = 4 * LANES;
 /// Lines of one step when an integer takes a byte.
 pub(super) const LINES: usize = STEP / 4;
 
-/// How far ahead weights are asked for, into the next tile at a tile's end: several rows of input
-/// take so long for a step that the processor does not look far enough by itself.
-const AHEAD: usize = 3072;
+/// How far ahead weights are asked for, scales as well, into the next tiles at a tile's end: several
+/// rows of input take so long for a step that the processor does not look far enough by itself.
+const AHEAD: usize = 8 << 10;
 
 /// Where things are in a tile of a format.
 struct Layout<F>(std::marker::PhantomData<F>);
@@ -38,6 +38,8 @@ impl<F: Format> Layout<F> {
         (true, true) => 2 * F::SUBS * LANES,
     };
     const BLOCK_SCALES: usize = 2 * Self::HALVES + F::STEPS * Self::INTEGERS;
+    /// Bytes of one step, its share of the scales among them.
+    const STEP_BYTES: usize = Self::LINES * LINE + Self::BLOCK_SCALES / F::STEPS;
 
     const fn tile_bytes(steps: usize) -> usize {
         steps * Self::LINES * LINE + steps / F::STEPS * Self::BLOCK_SCALES
@@ -264,9 +266,10 @@ pub(super) unsafe fn scales<F: Format, I: Isa>(
 #[inline(always)]
 pub(super) unsafe fn integers<F: Format, I: Isa>(tile: &[u8], at: usize) -> [I::Bytes; LINES] {
     let lines = at * Layout::<F>::LINES * LINE;
-    unrolled!(Layout::<F>::LINES, |line| {
-        I::prefetch(tile.as_ptr().wrapping_add(lines + AHEAD + line * LINE));
-    });
+    let ahead = tile.as_ptr().wrapping_add(AHEAD + at * Layout::<F>::STEP_BYTES);
+    for line in 0..Layout::<F>::STEP_BYTES.div_ceil(LINE) {
+        I::prefetch(ahead.wrapping_add(line * LINE));
+    }
     // SAFETY: the caller's.
     let line = |index: usize| I::bytes(unsafe { part(tile, lines + index * LINE) });
     let mut q = [line(0); LINES];
