@@ -255,8 +255,7 @@ impl<'a> Head<'a> {
             None => (&cache.keys, cache.head_dim, page),
             Some(page) => (&cache.values, cache.value_dim, page),
         };
-        let page = self.pages.get(page % self.pages.len()).map_or(0, |page| *page as usize);
-        of[(page * cache.kv_heads + self.index) * PAGE_TOKENS * width..].as_ptr().cast()
+        of[self.start(self.pages[page % self.pages.len()], width)..].as_ptr().cast()
     }
 
     /// Each page's keys: for each dimension sixteen tokens.
@@ -274,11 +273,16 @@ impl<'a> Head<'a> {
     /// This head's part of each page, `width` elements a token.
     #[inline(always)]
     fn blocks(self, of: &'a [u16], width: usize) -> impl Iterator<Item = &'a [[u16; LANES]]> {
-        let block = PAGE_TOKENS * width;
         self.pages.iter().map(move |page| {
-            let start = (*page as usize * self.cache.kv_heads + self.index) * block;
-            of[start..start + block].as_chunks().0
+            let start = self.start(*page, width);
+            of[start..start + PAGE_TOKENS * width].as_chunks().0
         })
+    }
+
+    /// Where this head's part of a page begins.
+    #[inline(always)]
+    const fn start(self, page: u32, width: usize) -> usize {
+        (page as usize * self.cache.kv_heads + self.index) * PAGE_TOKENS * width
     }
 }
 
