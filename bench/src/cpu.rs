@@ -28,6 +28,23 @@ pub struct CpuBench {
     pub threads: usize,
     /// How often each side has its turn.
     pub rounds: usize,
+    /// What to measure, in this order.
+    pub parts: Vec<CpuPart>,
+}
+
+/// A part of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CpuPart {
+    /// Prompt tokens per second.
+    Prefill,
+    /// Generated tokens per second of one to eight streams.
+    Decode,
+    /// One stream beside the rate at which this machine reads as many bytes.
+    Reading,
+    /// Eight streams with an adapter each beside eight without.
+    Adapters,
+    /// Chats with and without guesses at what follows.
+    Lookup,
 }
 
 const PREFILLS: [usize; 2] = [128, 512];
@@ -44,7 +61,7 @@ const PEER: &str = "llama.cpp";
 const UNIT: &str = "tokens/s";
 
 impl CpuBench {
-    /// Measures all rows, each beside the peer or bound that it is compared with, in turn.
+    /// Measures, each row beside the peer or bound that it is compared with, in turn.
     ///
     /// # Errors
     /// [`BenchError`] if either side does not run to its end, or if others use the processor.
@@ -57,54 +74,91 @@ impl CpuBench {
         let model = model_of(&directory);
         let peer = self.llama_cpp.as_deref();
         let peer = peer.map(|folder| LlamaCpp::new(folder, &model, self.threads));
-        let peer = peer.as_ref();
+        let sides = Sides { firmware, config, engine, peer };
         let mut run = Run { rounds: Rounds::new(self.rounds), rows: Vec::new() };
+        for part in &self.parts {
+            match part {
+                CpuPart::Prefill => sides.prefill(&mut run)?,
+                CpuPart::Decode => sides.decode(&mut run)?,
+                CpuPart::Reading => sides.reading(&mut run)?,
+                CpuPart::Adapters => sides.adapters(&mut run)?,
+                CpuPart::Lookup => sides.lookup(&mut run)?,
+            }
+        }
+        let (instruction_set, threads) = (engine::instruction_set(), self.threads);
+        let Run { rounds: Rounds { wanted: rounds, repeated, .. }, rows } = run;
+        Ok(Report { rounds, repeated, threads, instruction_set, rows })
+    }
+}
+
+/// Who takes turns.
+struct Sides {
+    firmware: Arc<LoadedFirmware>,
+    config: EngineConfig,
+    /// Without guesses.
+    engine: Engine,
+    peer: Option<LlamaCpp>,
+}
+
+impl Sides {
+    fn prefill(&self, run: &mut Run) -> Result<(), BenchError> {
         for tokens in PREFILLS {
+            let beside = |peer: &LlamaCpp| peer.prefill(tokens, PREFILL_TOKENS / tokens);
             run.measure(
                 format!("prefill, {tokens} tokens"),
                 PEER,
-                |turn| prefill(&engine, tokens, turn),
-                |_| peer.map(|peer| peer.prefill(tokens, PREFILL_TOKENS / tokens)).transpose(),
+                |turn| prefill(&self.engine, tokens, turn),
+                |_| self.peer.as_ref().map(beside).transpose(),
             )?;
         }
+        Ok(())
+    }
+
+    fn decode(&self, run: &mut Run) -> Result<(), BenchError> {
         for streams in STREAMS {
+            let beside = |peer: &LlamaCpp| peer.decode(streams, DECODE_PROMPT, DECODE_TOKENS);
             run.measure(
                 format!("decode, {streams} streams, all"),
                 PEER,
-                |turn| decode(&engine, streams, turn, &[]),
-                |_| {
-                    let decode =
-                        |peer: &LlamaCpp| peer.decode(streams, DECODE_PROMPT, DECODE_TOKENS);
-                    peer.map(decode).transpose()
-                },
+                |turn| decode(&self.engine, streams, turn, &[]),
+                |_| self.peer.as_ref().map(beside).transpose(),
             )?;
         }
-        let bytes = firmware.weight_bytes();
+        Ok(())
+    }
+
+    fn reading(&self, run: &mut Run) -> Result<(), BenchError> {
+        let bytes = self.firmware.weight_bytes();
+        let threads = self.config.threads;
         run.measure(
             "decode, 1 stream".to_owned(),
             "reading weights",
-            |turn| decode(&engine, 1, turn, &[]),
-            |_| Ok(Some(read_bytes_per_second(bytes, self.threads) / bytes as f64)),
-        )?;
-        let uses = adapters::load(&engine, &firmware.shape(), ADAPTERS)?;
+            |turn| decode(&self.engine, 1, turn, &[]),
+            |_| Ok(Some(read_bytes_per_second(bytes, threads) / bytes as f64)),
+        )
+    }
+
+    fn adapters(&self, run: &mut Run) -> Result<(), BenchError> {
+        let uses = adapters::load(&self.engine, &self.firmware.shape(), ADAPTERS)?;
         run.measure(
             format!("decode, {ADAPTERS} adapters"),
             "without adapters",
-            |turn| decode(&engine, ADAPTERS, turn, &uses),
-            |turn| decode(&engine, ADAPTERS, turn, &[]).map(Some),
-        )?;
-        let guessing = Engine::start(Arc::clone(&firmware), config)?;
+            |turn| decode(&self.engine, ADAPTERS, turn, &uses),
+            |turn| decode(&self.engine, ADAPTERS, turn, &[]).map(Some),
+        )
+    }
+
+    fn lookup(&self, run: &mut Run) -> Result<(), BenchError> {
+        let guessing = Engine::start(Arc::clone(&self.firmware), self.config.clone())?;
         for chats in [Chats::REPEATING, Chats::OPEN] {
             run.measure(
                 chats.name.to_owned(),
                 "without lookup",
                 |_| chats.decode(&guessing),
-                |_| chats.decode(&engine).map(Some),
+                |_| chats.decode(&self.engine).map(Some),
             )?;
         }
-        let (instruction_set, threads) = (engine::instruction_set(), self.threads);
-        let Run { rounds: Rounds { wanted: rounds, repeated, .. }, rows } = run;
-        Ok(Report { rounds, repeated, threads, instruction_set, rows })
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ mod report;
 mod rounds;
 mod server;
 
-pub use cpu::CpuBench;
+pub use cpu::{CpuBench, CpuPart};
 pub use error::BenchError;
 pub use llama::RandomLlama;
 pub use lora::{LoraSpec, write_lora};

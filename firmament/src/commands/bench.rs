@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use bench::{BenchError, CpuBench, Report};
+use bench::{BenchError, CpuBench, CpuPart, Report};
 #[cfg(feature = "up")]
 use bench::{Part, ServerBench};
-#[cfg(feature = "up")]
-use clap::ValueEnum as _;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::shelf;
 use crate::data::DataDir;
@@ -33,6 +31,9 @@ pub struct CpuArguments {
     llama_cpp: Option<PathBuf>,
     #[command(flatten)]
     sides: Sides,
+    /// Measure only this; may be given more than once [default: all].
+    #[arg(long, value_enum)]
+    only: Vec<CpuPart>,
 }
 
 /// How to measure whole servers.
@@ -75,9 +76,10 @@ pub async fn run(action: Action, data: &DataDir, output: Output) -> Result<(), F
 }
 
 async fn cpu(arguments: CpuArguments, data: &DataDir) -> Result<Report, Failure> {
-    let CpuArguments { llama_cpp, sides: Sides { firmware, threads, rounds } } = arguments;
+    let CpuArguments { llama_cpp, sides: Sides { firmware, threads, rounds }, only } = arguments;
     let firmware = folder(data, firmware.as_deref())?;
-    let measure = CpuBench { firmware, llama_cpp, threads, rounds: rounds.max(1) };
+    let (rounds, parts) = (rounds.max(1), or_all(only));
+    let measure = CpuBench { firmware, llama_cpp, threads, rounds, parts };
     tokio::task::spawn_blocking(move || measure.run()).await?.map_err(failed)
 }
 
@@ -94,7 +96,7 @@ async fn server(arguments: ServerArguments, data: &DataDir) -> Result<Report, Fa
         llama_cpp,
         threads,
         rounds: rounds.max(1),
-        parts: if only.is_empty() { Part::value_variants().to_vec() } else { only },
+        parts: or_all(only),
     };
     tokio::select! {
         report = measure.run() => report.map_err(failed),
@@ -102,6 +104,11 @@ async fn server(arguments: ServerArguments, data: &DataDir) -> Result<Report, Fa
             Err(Failure::interrupted("the measurement", "run it again when there is time"))
         }
     }
+}
+
+/// What was named, or all there is.
+fn or_all<P: ValueEnum + Clone>(only: Vec<P>) -> Vec<P> {
+    if only.is_empty() { P::value_variants().to_vec() } else { only }
 }
 
 /// Where the firmware to measure lies.
