@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use protocol::openai::{ErrorBody, ErrorObject};
 use protocol::{ErrorCode, GenerationId, WorkError};
 use scheduler::core::PlaceError;
@@ -76,6 +76,8 @@ pub enum ApiError {
         message: String,
         /// When it may succeed.
         retry_after: Duration,
+        /// `x-ratelimit-*`.
+        headers: Box<HeaderMap>,
     },
     /// Our limit.
     #[error("the server is overloaded")]
@@ -238,7 +240,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, body) = (self.status(), Json(self.public_body()));
         let retry_after = self.retry_after();
-        let mut response = (status, Extension(Arc::new(self)), body).into_response();
+        let limits = match &self {
+            Self::Quota { headers, .. } => HeaderMap::clone(headers),
+            _ => HeaderMap::new(),
+        };
+        let mut response = (status, limits, Extension(Arc::new(self)), body).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());

@@ -155,11 +155,36 @@ async fn a_tenant_over_its_requests_gets_429_and_others_do_not() {
     let reply = chat(&rig).await;
     assert_eq!((reply.error().0, reply.error().1.as_str()), (429, "rate_limit_exceeded"));
     assert!(!reply.header("retry-after").is_empty());
+    assert_eq!(limits(&reply, "requests"), ["2", "0", "30s"]);
+    assert_eq!(limits(&reply, "tokens"), [""; 3], "tokens were not asked for");
     let key = rig.key("other", &["inference"]).await;
     let other = request(Method::POST, "/v1/chat/completions", Some(body()));
     assert_eq!(rig.send(super::rig::bearer(other, &key)).await.status, 200);
     rig.clock.advance(std::time::Duration::from_secs(31));
     assert_eq!(chat(&rig).await.status, 200);
+}
+
+fn limits<'a>(reply: &'a Reply, what: &str) -> [&'a str; 3] {
+    ["limit", "remaining", "reset"].map(|name| reply.header(&format!("x-ratelimit-{name}-{what}")))
+}
+
+#[tokio::test]
+async fn a_tenant_over_its_tokens_is_told_what_is_left_and_when_to_return() {
+    let config = GatewayConfig { tenant_tokens_per_minute: 330, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    rig.nodes.script("phone", Script::Hang(vec![STARTED]));
+    let mut streaming = body();
+    streaming["stream"] = true.into();
+    let open = rig.open(request(Method::POST, "/v1/chat/completions", Some(streaming))).await;
+    let reply = chat(&rig).await;
+    assert_eq!(reply.error().1, "rate_limit_exceeded");
+    let [limit, remaining, reset] = limits(&reply, "tokens");
+    assert_eq!((limit, remaining), ("330", "0"));
+    let seconds: u64 = reset.trim_end_matches('s').parse().expect("seconds");
+    let retry_after: u64 = reply.header("retry-after").parse().expect("seconds");
+    assert!(seconds > 0 && (seconds..=seconds + 1).contains(&retry_after), "{reset} {retry_after}");
+    assert_eq!(limits(&reply, "requests")[0], "60000");
+    drop(open);
 }
 
 #[tokio::test]
