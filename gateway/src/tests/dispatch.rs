@@ -285,3 +285,29 @@ async fn request_ids_and_traces_are_taken_up() {
     asked.headers_mut().insert("x-request-id", "x".repeat(200).parse().expect("a value"));
     assert_eq!(rig.send(asked).await.header("x-request-id").len(), 36, "a UUID instead");
 }
+
+#[tokio::test]
+async fn a_trace_state_is_passed_on_with_its_trace_and_never_without() {
+    let rig = Rig::start().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let long = "a=".to_owned() + &"x".repeat(600);
+    for (parent, states, passed) in [
+        (Some(parent), vec!["rojo=00f067aa0ba902b7"], Some("rojo=00f067aa0ba902b7")),
+        (Some(parent), vec!["a=1", "b=2,c=3"], Some("a=1,b=2,c=3")),
+        (Some(parent), vec![long.as_str()], None),
+        (Some("no trace"), vec!["a=1"], None),
+        (None, vec!["a=1"], None),
+    ] {
+        let mut asked = request(Method::POST, "/v1/chat/completions", Some(body()));
+        let headers = asked.headers_mut();
+        if let Some(parent) = parent {
+            headers.insert("traceparent", parent.parse().expect("a value"));
+        }
+        for state in states {
+            headers.append("tracestate", state.parse().expect("a value"));
+        }
+        assert_eq!(rig.send(asked).await.status, 200);
+        let sent = rig.nodes.sent.lock().pop().expect("one request");
+        assert_eq!(sent.2.tracestate.as_deref(), passed, "{parent:?}");
+    }
+}

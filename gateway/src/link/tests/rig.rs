@@ -158,7 +158,7 @@ impl Rig {
         deadline: Duration,
     ) -> Result<Events, WorkError> {
         let request_id = RequestId::from("req-test");
-        let context = ExecuteContext { request_id, deadline, traceparent: None };
+        let context = ExecuteContext { request_id, deadline, traceparent: None, tracestate: None };
         self.links.execute(node, Work::Generate(work), context).await
     }
 }
