@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Limits};
+use crate::caps::Caps;
 use crate::config::GatewayConfig;
 use crate::dispatch::{Nodes, Placements};
 use crate::files::Files;
@@ -71,6 +72,8 @@ pub struct Inner {
     pub files: Files,
     /// Tenants' limits.
     pub limits: Arc<Limits>,
+    /// Who adds to what tenants keep.
+    pub caps: Caps,
     /// Tasks that outlive a request.
     pub scope: Scope,
     /// Cancelled when the drain time is over: what still runs then is told so.
@@ -112,6 +115,7 @@ impl App {
             nodes,
             files: Files::default(),
             limits,
+            caps: Caps::default(),
             scope,
             drained: CancellationToken::new(),
             proved: AtomicBool::new(false),

@@ -77,8 +77,11 @@ pub async fn unload_lora_adapter(
     let (alias, _) = own.ok_or_else(|| no_adapter(name.as_str()))?;
     let expected = request.expected_generation.as_deref();
     let expected = expected.map(|text| generation("expected_generation", text)).transpose()?;
+    let code =
+        if expected.is_some() { "lora_generation_mismatch" } else { "lora_generation_conflict" };
     let expected = expected.unwrap_or(alias.target.id);
-    app.registry.delete_alias(&caller.tenant, &name, expected).await?;
+    let deleted = app.registry.delete_alias(&caller.tenant, &name, expected).await;
+    deleted.map_err(ApiError::moved(code))?;
     app.audit(&caller, "alias.delete", format!("alias/{name}"), json!({})).await;
     for step in [GenerationStep::Drain, GenerationStep::Retire] {
         match app.registry.step_generation(&alias.target, &step, app.now()).await {

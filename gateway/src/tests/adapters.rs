@@ -17,7 +17,7 @@ use crate::files::{self, Held};
 
 const BOUNDARY: &str = "line";
 
-fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
+pub(super) fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
     let files = [("adapter_config.json", "{}"), ("adapter_model.safetensors", weights)];
     form(name, &files, extra)
 }
@@ -344,7 +344,11 @@ async fn the_same_files_may_come_twice_at_once() {
         tokio::join!(rig.send(upload("mood", "a", &[])), rig.send(upload("mood", "a", &[])));
     // One may lose the race for the name; neither is told of a step that it did not ask for.
     for reply in [&first, &second] {
-        assert!(reply.status == 201 || reply.error().1 == "alias_moved", "{}", reply.body);
+        assert!(
+            reply.status == 201 || reply.error().1 == "lora_generation_conflict",
+            "{}",
+            reply.body
+        );
     }
     assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
 }
@@ -360,7 +364,7 @@ async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
         rig.call(Method::PUT, path, Some(body)).await
     };
     assert_eq!(put(&first, Value::Null).await.json()["revision"], 1);
-    assert_eq!(put(&second, Value::Null).await.error().0, 409);
+    assert_eq!(put(&second, Value::Null).await.error().1, "lora_generation_mismatch");
     assert_eq!(put(&second, json!(first)).await.json()["revision"], 2);
     assert_eq!(chat(&rig, json!({"model": "live"})).await.status, 200);
     let models = rig.get("/v1/models").await.json();

@@ -70,6 +70,17 @@ impl Adapter {
     }
 }
 
+/// How much a tenant keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Its adapters.
+    pub adapters: u64,
+    /// Its aliases, each adapter's own name among them.
+    pub aliases: u64,
+    /// Its adapters' files, one that several generations have counted once; failed ones keep none.
+    pub file_bytes: u64,
+}
+
 /// As much of a generation as listings need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Current {
@@ -116,6 +127,9 @@ pub trait Catalogue: Send + Sync {
         caller: &TenantId,
         page: &PageRequest,
     ) -> Result<Page<Adapter>, StoreError>;
+
+    /// How much a tenant keeps.
+    async fn kept(&self, tenant: &TenantId) -> Result<Kept, StoreError>;
 
     /// Lets every tenant use an adapter, or no longer.
     ///

@@ -10,7 +10,7 @@ use super::values::{
 };
 use super::{SqliteRegistry, commit, generation};
 use crate::registry::{
-    Adapter, AdapterKey, Catalogue, Current, Firmware, ListedFirmware, Page, PageRequest,
+    Adapter, AdapterKey, Catalogue, Current, Firmware, Kept, ListedFirmware, Page, PageRequest,
 };
 use crate::{ObjectKind, StoreError};
 
@@ -157,6 +157,18 @@ impl Catalogue for SqliteRegistry {
             .map_err(StoreError::query("adapters"))?;
         let adapters = rows.into_iter().map(Adapter::try_from).collect::<Result<_, _>>()?;
         Ok(page.page(adapters, |adapter| adapter.key.name.to_string()))
+    }
+
+    async fn kept(&self, tenant: &TenantId) -> Result<Kept, StoreError> {
+        let row = query_file!("queries/sqlite/kept.sql", tenant.as_str())
+            .fetch_one(&self.readers)
+            .await
+            .map_err(StoreError::query("kept"))?;
+        Ok(Kept {
+            adapters: count(row.adapters)?,
+            aliases: count(row.aliases)?,
+            file_bytes: count(row.file_bytes)?,
+        })
     }
 
     async fn share_adapter(&self, key: &AdapterKey, shared: bool) -> Result<(), StoreError> {
