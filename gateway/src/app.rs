@@ -20,6 +20,7 @@ use crate::dispatch::{Nodes, Placements};
 use crate::files::Files;
 use crate::http::RequestContext;
 use crate::metrics::GatewayMetrics;
+use crate::models::Recorded;
 
 /// What the gateway is given by the process that runs it.
 #[derive(Clone)]
@@ -68,6 +69,8 @@ pub struct Inner {
     pub placements: Arc<Placements>,
     /// Who carries them there.
     pub nodes: Arc<dyn Nodes>,
+    /// Firmwares as the registry last told.
+    pub firmwares: Recorded,
     /// Adapters' files that requests hold.
     pub files: Files,
     /// Tenants' limits.
@@ -113,6 +116,7 @@ impl App {
             firmware,
             placements: Arc::default(),
             nodes,
+            firmwares: Recorded::default(),
             files: Files::default(),
             limits,
             caps: Caps::default(),

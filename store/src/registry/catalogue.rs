@@ -70,6 +70,15 @@ impl Adapter {
     }
 }
 
+/// An adapter and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedAdapter {
+    /// The number, which no other adapter of the tenant has or had.
+    pub number: u32,
+    /// The adapter's name.
+    pub name: AdapterName,
+}
+
 /// How much a tenant keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -127,6 +136,20 @@ pub trait Catalogue: Send + Sync {
         caller: &TenantId,
         page: &PageRequest,
     ) -> Result<Page<Adapter>, StoreError>;
+
+    /// A tenant's own adapters whose own names lead to a generation, by number.
+    async fn numbered_adapters(
+        &self,
+        tenant: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<NumberedAdapter>, StoreError>;
+
+    /// The name of a tenant's own adapter that has this number.
+    async fn numbered_adapter(
+        &self,
+        tenant: &TenantId,
+        number: u32,
+    ) -> Result<Option<AdapterName>, StoreError>;
 
     /// How much a tenant keeps.
     async fn kept(&self, tenant: &TenantId) -> Result<Kept, StoreError>;
