@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::mock::MockEngine;
 
 /// Longest that anything may take; nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Rig {
     pub links: Links,
