@@ -44,6 +44,15 @@ impl LoraSpec {
         Self { layers: shape.layers, targets: targets.to_vec(), rank: 16, seed, b_size: 0.01 }
     }
 
+    /// An adapter of rank 1 on the query and value projections of a backbone, to have many of.
+    pub(crate) fn small(shape: &BackboneShape, seed: u64) -> Self {
+        let mut spec = Self::of_all(shape, seed);
+        spec.targets
+            .retain(|(module, ..)| module.ends_with("q_proj") || module.ends_with("v_proj"));
+        // So that it surely changes the probe's logits, whatever the backbone.
+        Self { rank: 1, b_size: 0.1, ..spec }
+    }
+
     /// PEFT's `lora_alpha`: deltas are multiplied by it over the rank.
     pub(crate) const fn alpha(&self) -> usize {
         2 * self.rank

@@ -2,13 +2,14 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::{Up, done, json, real, run};
 use testkit::{Client, LoraSpec, write_lora};
 
 /// An adapter for the default firmware, with random weights.
-fn adapter(folder: &std::path::Path) {
+fn adapter(folder: &Path) {
     let targets = vec![("self_attn.q_proj", 576, 576), ("self_attn.v_proj", 576, 192)];
     write_lora(folder, &LoraSpec { layers: 30, targets, rank: 4, seed: 3, b_size: 0.5 })
         .expect("written");
@@ -32,8 +33,15 @@ fn the_main_job_runs_end_to_end_and_starts_again_at_once() {
     adapter(folder.path());
     let lora = folder.path().display().to_string();
     done(data.path(), &["adapter", "add", &lora, "--name", "odd", "--url", &up.url]);
-    let adapted = done(data.path(), &[&ask[..], &["--adapter", "odd"]].concat());
+    let with_adapter = [&ask[..], &["--adapter", "odd"]].concat();
+    let adapted = done(data.path(), &with_adapter);
     assert_ne!(adapted, streamed);
+    let whole = json(data.path(), &with_adapter);
+    let text = whole["choices"][0]["message"]["content"].as_str().expect("text");
+    assert_eq!(text.trim_end(), adapted.trim_end());
+    assert_eq!(at_once(data.path(), &[&with_adapter; 4]), vec![adapted.clone(); 4]);
+    let mixed = at_once(data.path(), &[&with_adapter, &ask, &with_adapter, &ask]);
+    assert_eq!(mixed, [&adapted, &streamed, &adapted, &streamed]);
     assert_eq!(done(data.path(), &ask), streamed, "the base is what it was");
     assert!(up.stop().success());
     // Nothing of the network is left: no index, no proxy, no names.
@@ -44,6 +52,15 @@ fn the_main_job_runs_end_to_end_and_starts_again_at_once() {
         done(data.path(), &[&question[..], &["--max-tokens", "24", "--url", &url]].concat()),
         streamed
     );
+}
+
+/// What each of these commands prints, all run at the same time.
+fn at_once(data: &Path, commands: &[&Vec<&str>]) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let run = |command| scope.spawn(move || done(data, command));
+        let running: Vec<_> = commands.iter().map(|command| run(*command)).collect();
+        running.into_iter().map(|one| one.join().expect("it succeeds")).collect()
+    })
 }
 
 /// A second start is under 3 s; unoptimised parts of a debug build on a busy machine get more.

@@ -288,3 +288,26 @@ fn the_server_is_measured_unless_others_use_the_processor() {
         assert!(row["ours"][0].as_f64() > Some(0.0), "{row}");
     }
 }
+
+#[test]
+fn join_tokens_are_listed_and_taken_back() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let url = up.url.as_str();
+    let made = json(data.path(), &["node", "invite", "--kind", "device", "--url", url]);
+    let id = made["id"].as_str().expect("an id");
+    let state = || -> String {
+        let table = done(data.path(), &["node", "invites", "--url", url]);
+        let row = table.lines().find(|line| line.starts_with(id)).expect("it is listed");
+        row.rsplit("  ").next().expect("a last column").trim().to_owned()
+    };
+    assert_eq!(state(), "valid");
+    done(data.path(), &["node", "uninvite", id, "--url", url]);
+    assert_eq!(state(), "revoked");
+    let listed = json(data.path(), &["node", "invites", "--url", url]);
+    let tokens = listed["data"].as_array().expect("a list");
+    let own = tokens.iter().find(|token| token["id"] == id).expect("it is listed");
+    assert!(own["revoked"].is_i64() && own.get("secret").is_none(), "{own}");
+    refused(data.path(), &["node", "uninvite", "jt-nobody", "--url", url], 3);
+    refused(data.path(), &["node", "revoke", "nobody", "--url", url], 3);
+}

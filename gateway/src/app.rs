@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Caller, Limits};
+use crate::caps::Caps;
 use crate::config::GatewayConfig;
 use crate::dispatch::{Nodes, Placements};
 use crate::files::Files;
 use crate::http::RequestContext;
 use crate::metrics::GatewayMetrics;
+use crate::models::Recorded;
 
 /// What the gateway is given by the process that runs it.
 #[derive(Clone)]
@@ -67,10 +69,14 @@ pub struct Inner {
     pub placements: Arc<Placements>,
     /// Who carries them there.
     pub nodes: Arc<dyn Nodes>,
+    /// Firmwares as the registry last told.
+    pub firmwares: Recorded,
     /// Adapters' files that requests hold.
     pub files: Files,
     /// Tenants' limits.
     pub limits: Arc<Limits>,
+    /// Who adds to what tenants keep.
+    pub caps: Caps,
     /// Tasks that outlive a request.
     pub scope: Scope,
     /// Cancelled when the drain time is over: what still runs then is told so.
@@ -110,8 +116,10 @@ impl App {
             firmware,
             placements: Arc::default(),
             nodes,
+            firmwares: Recorded::default(),
             files: Files::default(),
             limits,
+            caps: Caps::default(),
             scope,
             drained: CancellationToken::new(),
             proved: AtomicBool::new(false),

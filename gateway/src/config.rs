@@ -62,6 +62,18 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_TENANT_TOKENS_PER_MINUTE", default_value_t = 20_000_000)]
     pub tenant_tokens_per_minute: u32,
 
+    /// Most adapters of one tenant.
+    #[arg(long, env = "FIRMAMENT_TENANT_ADAPTERS_MAX", default_value_t = 10_000)]
+    pub tenant_adapters_max: u64,
+
+    /// Most aliases of one tenant, each adapter's own name among them.
+    #[arg(long, env = "FIRMAMENT_TENANT_ALIASES_MAX", default_value_t = 20_000)]
+    pub tenant_aliases_max: u64,
+
+    /// Most bytes of one tenant's adapters, the files of all their generations together.
+    #[arg(long, env = "FIRMAMENT_TENANT_ADAPTER_BYTES_MAX", default_value_t = 64 << 30)]
+    pub tenant_adapter_bytes_max: u64,
+
     /// Largest adapter, all files together, in bytes.
     #[arg(long, env = "FIRMAMENT_ADAPTER_BYTES_MAX", default_value_t = 512 << 20)]
     pub adapter_bytes_max: u64,
@@ -87,6 +99,9 @@ impl Default for GatewayConfig {
             tenant_concurrent_max: 1024,
             tenant_requests_per_minute: 60_000,
             tenant_tokens_per_minute: 20_000_000,
+            tenant_adapters_max: 10_000,
+            tenant_aliases_max: 20_000,
+            tenant_adapter_bytes_max: 64 << 30,
             adapter_bytes_max: 512 << 20,
             adapter_root: None,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use protocol::openai::{ErrorBody, ErrorObject};
 use protocol::{ErrorCode, GenerationId, WorkError};
 use scheduler::core::PlaceError;
@@ -76,7 +76,12 @@ pub enum ApiError {
         message: String,
         /// When it may succeed.
         retry_after: Duration,
+        /// `x-ratelimit-*`.
+        headers: Box<HeaderMap>,
     },
+    /// No node has room to load an adapter now.
+    #[error("every node that could load the adapter is busy; send it again")]
+    LoadBusy,
     /// Our limit.
     #[error("the server is overloaded")]
     Overloaded,
@@ -124,6 +129,14 @@ impl ApiError {
         Self::NotFound { param: Some("adapter"), code: "model_not_found", message }
     }
 
+    /// A name that pointed elsewhere than was expected, told under `code`; any other error as it is.
+    pub fn moved(code: &'static str) -> impl Fn(StoreError) -> Self {
+        move |error| match error {
+            StoreError::AliasMoved { .. } => Self::Conflict { code, message: error.to_string() },
+            error => error.into(),
+        }
+    }
+
     /// The status that goes with it.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -136,7 +149,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMedia(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Quota { .. } | Self::LoadBusy => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Place(error) => work_status(error.code()),
             Self::Work(error) => work_status(error.code),
@@ -158,6 +171,7 @@ impl ApiError {
             Self::BodyTimeout => "body_timeout",
             Self::UnsupportedMedia(_) => "unsupported_media_type",
             Self::Quota { .. } => "rate_limit_exceeded",
+            Self::LoadBusy => "lora_load_busy",
             Self::Overloaded | Self::Work(WorkError { code: ErrorCode::Busy, .. }) => "overloaded",
             Self::Place(error) => place_code(*error),
             Self::Work(error) => error.code.as_str(),
@@ -169,7 +183,7 @@ impl ApiError {
     /// Whether the same request may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Quota { .. } | Self::Overloaded | Self::BodyTimeout => true,
+            Self::Quota { .. } | Self::LoadBusy | Self::Overloaded | Self::BodyTimeout => true,
             Self::Place(error) => error.retryable(),
             Self::Work(error) => error.code.retryable(),
             Self::Store(error) => error.retryable(),
@@ -226,6 +240,7 @@ impl ApiError {
             Self::Quota { retry_after, .. } => {
                 Some(retry_after.as_secs().saturating_add(1).min(3600))
             }
+            Self::LoadBusy => Some(rand::random_range(1..=3)),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 Some(rand::random_range(1..=3))
             }
@@ -238,7 +253,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, body) = (self.status(), Json(self.public_body()));
         let retry_after = self.retry_after();
-        let mut response = (status, Extension(Arc::new(self)), body).into_response();
+        let limits = match &self {
+            Self::Quota { headers, .. } => HeaderMap::clone(headers),
+            _ => HeaderMap::new(),
+        };
+        let mut response = (status, limits, Extension(Arc::new(self)), body).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());

@@ -4,6 +4,7 @@
 
 mod access;
 mod app;
+mod caps;
 mod config;
 mod core;
 mod dispatch;

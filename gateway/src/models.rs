@@ -3,17 +3,29 @@
 //! A firmware's name comes first, then the caller's own adapters, then shared ones. Nothing falls back
 //! to the base: an adapter that is not there is 404.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use protocol::{
     AdapterName, AdapterUse, ErrorCode, FirmwareId, FirmwareInfo, GenerationId, TenantId, WorkError,
 };
 use scheduler::core::{AdapterNeed, Snapshot};
-use store::registry::{Generation, GenerationState, PageRequest};
+use store::registry::{Generation, GenerationState};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::core::{AdapterPick, ModelName};
 use crate::error::ApiError;
+use crate::http::every;
 use crate::metrics::BASE_LABEL;
 use crate::valid::ModelSpec;
+
+/// How long what the registry said of firmwares is good; a new one is found after that.
+const RECORDED_FOR: Duration = Duration::from_secs(1);
+
+/// The registry's firmwares, and when they were read.
+pub type Recorded = Mutex<Option<(Instant, Arc<[KnownFirmware]>)>>;
 
 /// A model that was found.
 #[derive(Debug, Clone)]
@@ -162,19 +174,7 @@ pub fn default_firmware(app: &App, firmwares: &[KnownFirmware]) -> Option<Firmwa
 /// Every firmware that the registry knows, or a node that serves the tenant: what another tenant's
 /// device says of itself must not change what a name means here.
 pub async fn firmwares(app: &App, tenant: &TenantId) -> Result<Vec<KnownFirmware>, ApiError> {
-    let recorded = app.registry.firmwares(&PageRequest::longest()).await?;
-    let mut known: Vec<KnownFirmware> = recorded
-        .items
-        .into_iter()
-        .map(|firmware| KnownFirmware {
-            id: firmware.id,
-            name: firmware.name,
-            version: firmware.version,
-            created: firmware.created_at.unix_timestamp(),
-            recorded: true,
-            context_length: None,
-        })
-        .collect();
+    let mut known = recorded(app).await?.to_vec();
     let snapshot = app.placements.snapshot();
     for info in told(&snapshot, tenant) {
         match known.iter_mut().find(|known| known.id == info.id) {
@@ -192,13 +192,42 @@ pub async fn firmwares(app: &App, tenant: &TenantId) -> Result<Vec<KnownFirmware
     Ok(known)
 }
 
+/// Those that the registry knows, as of a moment ago: almost every request asks, and they hardly ever
+/// change.
+async fn recorded(app: &App) -> Result<Arc<[KnownFirmware]>, ApiError> {
+    let kept = app.firmwares.lock().clone();
+    if let Some((read_at, known)) = kept
+        && read_at.elapsed() < RECORDED_FOR
+    {
+        return Ok(known);
+    }
+    let read_at = Instant::now();
+    let firmwares = every(|page| async move { app.registry.firmwares(&page).await }).await?;
+    let known = firmwares.into_iter().map(|firmware| KnownFirmware {
+        id: firmware.id,
+        name: firmware.name,
+        version: firmware.version,
+        created: firmware.created_at.unix_timestamp(),
+        recorded: true,
+        context_length: None,
+    });
+    let known: Arc<[KnownFirmware]> = known.collect();
+    *app.firmwares.lock() = Some((read_at, Arc::clone(&known)));
+    Ok(known)
+}
+
 async fn find(
     app: &App,
     tenant: &TenantId,
     pick: &AdapterPick,
     written: &str,
 ) -> Result<Generation, ApiError> {
-    let found = match (&pick.name, pick.generation) {
+    let numbered = match pick.number {
+        Some(number) => Some(numbered(app, tenant, number).await?),
+        None => None,
+    };
+    let name = pick.name.as_ref().or(numbered.as_ref());
+    let found = match (name, pick.generation) {
         (Some(name), None) => {
             app.registry.resolve(tenant, name).await?.map(|(_, generation)| generation)
         }
@@ -206,7 +235,7 @@ async fn find(
         (None, Some(id)) => app.registry.generation_by_id(tenant, &id).await?,
         (None, None) => None,
     };
-    let missing = || match (&pick.name, pick.generation) {
+    let missing = || match (name, pick.generation) {
         (_, Some(id)) => ApiError::no_generation(&id),
         (Some(name), None) => ApiError::no_model(name.as_str()),
         (None, None) => ApiError::no_model(written),
@@ -217,6 +246,16 @@ async fn find(
     }
     let message = format!("this generation is {} and does not answer requests", generation.state);
     Err(ApiError::Conflict { code: "lora_runtime_unavailable", message })
+}
+
+/// The name of the tenant's own adapter of this number.
+async fn numbered(app: &App, tenant: &TenantId, number: u32) -> Result<AdapterName, ApiError> {
+    let found = app.registry.numbered_adapter(tenant, number).await?;
+    found.ok_or_else(|| ApiError::NotFound {
+        param: Some("lora"),
+        code: "model_not_found",
+        message: format!("you have no adapter of the number {number}"),
+    })
 }
 
 /// One generation of the adapter that `name` is or, as an alias, leads to.

@@ -54,6 +54,7 @@ async fn probe(app: &App) -> bool {
         request_id: RequestId::from("probe"),
         deadline: PROBE_MAX,
         traceparent: None,
+        tracestate: None,
     };
     let ran = tokio::time::timeout(PROBE_MAX, async {
         let node = &lease.decision.placement.node;

@@ -17,6 +17,7 @@ use store::registry::{
 
 use crate::access::Caller;
 use crate::app::App;
+use crate::caps;
 use crate::core::Cost;
 use crate::dispatch::{self, Task};
 use crate::error::{ApiError, cut};
@@ -120,7 +121,9 @@ pub async fn check_free_of_firmware(
 /// Makes the adapter's new generation serve under its name.
 ///
 /// # Errors
-/// What a node says of the adapter; 409 if the name points elsewhere than expected.
+/// What a node says of the adapter; 409 if the name points elsewhere than expected
+/// (`lora_generation_mismatch`) or moved meanwhile (`lora_generation_conflict`), or if the tenant has
+/// no room; 429 `lora_load_busy`.
 pub async fn publish(
     app: &App,
     caller: &Caller,
@@ -132,7 +135,12 @@ pub async fn publish(
     let adapter = AdapterKey { tenant: caller.tenant.clone(), name: new.name.clone() };
     let expected = expected(app, &adapter, new.expected).await?;
     let key = GenerationKey { adapter, id: manifest.id() };
-    let mut generation = add(app, &key, &manifest).await?;
+    let mut generation = {
+        let _turn = app.caps.turn().await;
+        caps::check_generation(app, &key, &manifest).await?;
+        caps::check_alias(app, &caller.tenant, expected).await?;
+        add(app, &key, &manifest).await?
+    };
     if matches!(generation.state, GenerationState::Pending | GenerationState::Loading) {
         advance(app, &key, GenerationStep::Load).await?;
         let proof = prove_or_fail(app, caller, context, &key, manifest).await?;
@@ -142,7 +150,8 @@ pub async fn publish(
     if generation.state == GenerationState::Verified {
         generation = advance(app, &key, GenerationStep::Serve).await?;
     }
-    let alias = app.registry.set_alias(&new.name, &key, expected, app.now()).await?;
+    let alias = app.registry.set_alias(&new.name, &key, expected, app.now()).await;
+    let alias = alias.map_err(ApiError::moved("lora_generation_conflict"))?;
     let detail = json!({ "generation": key.id, "expected": expected });
     app.audit(caller, "adapter.publish", format!("adapter/{}", new.name), detail).await;
     Ok((generation, alias))
@@ -249,7 +258,11 @@ async fn prove_or_fail(
             Err(broken) => return Err(broken.into()),
         }
     }
-    Err(error)
+    match error {
+        ApiError::Place(PlaceError::AllBusy)
+        | ApiError::Work(WorkError { code: ErrorCode::Busy, .. }) => Err(ApiError::LoadBusy),
+        error => Err(error),
+    }
 }
 
 async fn prove(

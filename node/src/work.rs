@@ -62,7 +62,7 @@ impl LinkWork {
 
     /// Begins a stream; its answers, or why it cannot run, go to the link.
     pub(crate) async fn execute(&self, execute: Execute) {
-        let Execute { stream, request_id, deadline_ms, traceparent, work } = execute;
+        let Execute { stream, request_id, deadline_ms, traceparent, tracestate, work } = execute;
         let deadline = Duration::from_millis(deadline_ms).min(DEADLINE_MAX);
         let slot = self.shared.executor.admit();
         let admitted = slot.and_then(|slot| Ok((self.shared.open(stream)?, slot)));
@@ -70,7 +70,13 @@ impl LinkWork {
             Ok(admitted) => admitted,
             Err(error) => return self.refuse(stream, error).await,
         };
-        let span = tracing::info_span!("work", stream, request.id = %request_id, traceparent);
+        let span = tracing::info_span!(
+            "work",
+            stream,
+            request.id = %request_id,
+            traceparent,
+            tracestate
+        );
         let run = self.shared.executor.works.track_future(run(open, slot, deadline, work));
         self.shared.executor.scope().spawn("work", tracing::Instrument::instrument(run, span));
     }
@@ -276,6 +282,7 @@ mod tests {
             request_id: RequestId::from("req"),
             deadline_ms: 60_000,
             traceparent: None,
+            tracestate: None,
             work: Work::Embed(EmbedWork { inputs: Vec::new(), adapters: Vec::new(), tenant }),
         }
     }

@@ -3,6 +3,7 @@
 
 mod client;
 mod gguf_lora;
+mod many;
 mod process;
 mod requests;
 mod residency;
@@ -43,6 +44,8 @@ pub enum Part {
     Residency,
     /// Time from the start of the process, and memory.
     Start,
+    /// A thousand adapters of which a hundred fit into memory, and 200 requests at once.
+    Many,
 }
 
 impl ServerBench {
@@ -59,6 +62,7 @@ impl ServerBench {
                 Part::Requests => requests::measure(&stage, &mut rounds).await?,
                 Part::Residency => residency::measure(&stage, &mut rounds).await?,
                 Part::Start => start::measure(&stage, &mut rounds).await?,
+                Part::Many => many::measure(&stage, &mut rounds).await?,
             });
         }
         Ok(Report {

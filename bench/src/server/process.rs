@@ -62,7 +62,16 @@ impl Process {
 
     /// Most memory that it has had resident, in MiB, where the system tells.
     pub(super) fn peak_mib(&self) -> Option<f64> {
-        peak_mib(&std::fs::read_to_string(format!("/proc/{}/status", self.id()?)).ok()?)
+        mib(&self.status()?, "VmHWM:")
+    }
+
+    /// Memory that it has resident now, in MiB, where the system tells.
+    pub(super) fn resident_mib(&self) -> Option<f64> {
+        mib(&self.status()?, "VmRSS:")
+    }
+
+    fn status(&self) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/status", self.id()?)).ok()
     }
 
     /// Why it cannot be measured.
@@ -87,8 +96,8 @@ impl Process {
     }
 }
 
-fn peak_mib(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn mib(status: &str, field: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / KIB_PER_MIB)
 }
@@ -98,8 +107,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_read_from_the_systems_table() {
-        assert_eq!(peak_mib("VmPeak:\t 9 kB\nVmHWM:\t  2560 kB\nVmRSS:\t 1 kB\n"), Some(2.5));
-        assert_eq!(peak_mib("VmRSS:\t 1 kB\n"), None);
+    fn memory_is_read_from_the_systems_table() {
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t  2560 kB\nVmRSS:\t 512 kB\n";
+        assert_eq!((mib(status, "VmHWM:"), mib(status, "VmRSS:")), (Some(2.5), Some(0.5)));
+        assert_eq!(mib("VmRSS:\t 1 kB\n", "VmHWM:"), None);
     }
 }

@@ -72,8 +72,17 @@ impl<'a> Stage<'a> {
 
     /// An adapter as PEFT writes it, in a folder that the next one takes. Its number is its seed.
     pub(super) fn peft(&self, adapter: usize) -> Result<PathBuf, BenchError> {
+        self.written(&self.spec(adapter))
+    }
+
+    /// The same with a small adapter, so that a thousand fit on the disk.
+    pub(super) fn small_peft(&self, adapter: usize) -> Result<PathBuf, BenchError> {
+        self.written(&LoraSpec::small(&self.base.shape, adapter as u64))
+    }
+
+    fn written(&self, spec: &LoraSpec) -> Result<PathBuf, BenchError> {
         let folder = self.folder.path().join("peft");
-        write_lora(&folder, &self.spec(adapter)).map_err(BenchError::Folder)?;
+        write_lora(&folder, spec).map_err(BenchError::Folder)?;
         Ok(folder)
     }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use protocol::api::{JoinTokenCreated, JoinTokenRequest, NodeInfo};
+use protocol::api::{Deleted, JoinTokenCreated, JoinTokenInfo, JoinTokenRequest, NodeInfo};
+use reqwest::Method;
+use time::OffsetDateTime;
 
 use super::api::Api;
 use crate::cli::{Server, duration};
@@ -17,6 +19,21 @@ pub enum Action {
     List(Server),
     /// Make a join token, with which a new node enrols; it is shown once.
     Invite(Invite),
+    /// List the join tokens.
+    Invites(Server),
+    /// Take a join token back; the nodes that it let in stay.
+    Uninvite(ById),
+    /// Throw a node out for good; its key lets it in no more.
+    Revoke(ById),
+}
+
+/// Which one.
+#[derive(Debug, Args)]
+pub struct ById {
+    /// Its id.
+    id: String,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// What `invite` needs.
@@ -40,6 +57,9 @@ pub async fn run(action: Action, output: Output) -> Result<(), Failure> {
     match action {
         Action::List(server) => list(&server, output).await,
         Action::Invite(invite) => make_token(invite, output).await,
+        Action::Invites(server) => list_tokens(&server, output).await,
+        Action::Uninvite(token) => revoke("join_tokens", &token, output).await,
+        Action::Revoke(node) => revoke("nodes", &node, output).await,
     }
 }
 
@@ -57,6 +77,33 @@ async fn make_token(invite: Invite, output: Output) -> Result<(), Failure> {
         "shown only now; on the new machine: firmament {role} --gateway {} --join-token TOKEN",
         invite.server.url
     ));
+    Ok(())
+}
+
+async fn list_tokens(server: &Server, output: Output) -> Result<(), Failure> {
+    let tokens: Vec<JoinTokenInfo> = Api::new(server)?.list(&["v1", "join_tokens"]).await?;
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let head = ["ID", "KIND", "TENANT", "USES", "STATE"];
+    output.list(&tokens, &head, |token| token_row(token, now), "nobody is invited");
+    Ok(())
+}
+
+fn token_row(token: &JoinTokenInfo, now: i64) -> Vec<String> {
+    let state = match token {
+        _ if token.revoked.is_some() => "revoked",
+        _ if token.uses >= token.uses_max => "used up",
+        _ if token.expires <= now => "expired",
+        _ => "valid",
+    };
+    let uses = format!("{}/{}", token.uses, token.uses_max);
+    vec![token.id.clone(), token.kind.clone(), token.tenant.clone(), uses, state.to_owned()]
+}
+
+async fn revoke(what: &str, of: &ById, output: Output) -> Result<(), Failure> {
+    let api = Api::new(&of.server)?;
+    let request = api.request(Method::DELETE, &["v1", what, &of.id]);
+    let deleted: Deleted = api.answer(request).await?;
+    output.show(&deleted, || format!("revoked {}", deleted.id));
     Ok(())
 }
 

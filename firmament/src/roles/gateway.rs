@@ -11,6 +11,7 @@ use store::{LiveState, Registry};
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
 use super::record::Record;
+use crate::commands::shelf;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, print};
@@ -80,6 +81,10 @@ impl Front {
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
     let record = Record::open(data).await?;
+    record.enter(&shelf::in_use(data)?).await?;
+    for here in shelf::all(data).iter().filter(|known| known.folder.is_some()) {
+        record.enter(here).await?;
+    }
     let metrics = Arc::new(Metrics::new());
     let drain = arguments.gateway.drain_timeout;
     let front =

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use gateway::{ApiToken, LOCAL_TENANT, Right};
 use protocol::TenantId;
 use protocol::api::{KeyCreated, KeyInfo, KeyRequest};
-use store::registry::{Access as _, ApiKey};
+use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
 use store::{Blobs, MemoryLimits, MemoryLiveState, SqliteRegistry, StoreError};
 use time::OffsetDateTime;
 
+use crate::commands::shelf::Known;
 use crate::data::DataDir;
 use crate::failure::Failure;
 
@@ -31,6 +32,18 @@ impl Record {
         let blobs = Blobs::open(&data.blobs()).map_err(broken)?;
         let live = MemoryLiveState::new(MemoryLimits::default());
         Ok(Self { registry: Arc::new(registry), blobs, live: Arc::new(live) })
+    }
+
+    /// Makes a firmware known, so that adapters can be bound to it.
+    pub async fn enter(&self, known: &Known) -> Result<(), Failure> {
+        let firmware = Firmware {
+            id: known.id(),
+            name: known.manifest.name.clone(),
+            version: known.manifest.version.clone(),
+            manifest: known.manifest.canonical(),
+            created_at: OffsetDateTime::now_utc(),
+        };
+        self.registry.put_firmware(&firmware).await.map_err(broken)
     }
 }
 

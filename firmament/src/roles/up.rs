@@ -14,7 +14,7 @@ use node::{Identity, NodeConfig, NodeContext, NodeError, NodeMetrics};
 use protocol::link::JoinToken;
 use protocol::{NodeKind, TenantId};
 use scheduler::SchedulerConfig;
-use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware, Fleet as _};
+use store::registry::{Access as _, ApiKey, Fleet as _};
 use telemetry::{Metrics, Scope};
 use time::{Duration, OffsetDateTime};
 use worker::{WorkerConfig, WorkerContext};
@@ -110,7 +110,7 @@ impl Up<'_> {
         keyless: bool,
         engine: &mut Option<Engine>,
     ) -> Result<(), Failure> {
-        self.enter(known).await?;
+        self.record.enter(known).await?;
         let engine = engine.insert(arguments.engine.start(self.data, known).await?);
         let (device, worker) = self.nodes(arguments, engine).await?;
         let ready = async {
@@ -127,18 +127,6 @@ impl Up<'_> {
             ended = device => self.gone(NodeKind::Device, ended?),
             ended = worker => self.gone(NodeKind::Worker, ended?),
         }
-    }
-
-    /// Makes the firmware known, so that adapters can be bound to it.
-    async fn enter(&self, known: &Known) -> Result<(), Failure> {
-        let firmware = Firmware {
-            id: known.id(),
-            name: known.manifest.name.clone(),
-            version: known.manifest.version.clone(),
-            manifest: known.manifest.canonical(),
-            created_at: OffsetDateTime::now_utc(),
-        };
-        self.record.registry.put_firmware(&firmware).await.map_err(broken)
     }
 
     /// Starts both nodes on the one engine.

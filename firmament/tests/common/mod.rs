@@ -49,30 +49,19 @@ pub fn refused(data: &Path, arguments: &[&str], exit: i32) -> String {
     errors
 }
 
-/// `firmament up` on a free port.
-pub struct Up {
+/// A role in a process of its own.
+pub struct Role {
     child: Child,
-    /// Where it answers.
-    pub url: String,
-    /// How long it took to be ready.
-    pub started: Duration,
+    /// What followed in the line of its output that said that it runs.
+    pub said: String,
 }
 
-impl Up {
-    /// Starts it on loopback and waits until it says that it is ready.
-    pub fn start(data: &Path, arguments: &[&str]) -> Self {
-        Self::start_on(data, "127.0.0.1:0", arguments)
-    }
-
-    /// Starts it on any address.
-    pub fn start_on(data: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let began = Instant::now();
-        let mut child = firmament(data)
-            .args(["up", "--listen", listen])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+impl Role {
+    /// Starts it and waits for a line of its output that begins with `begins`.
+    pub fn start(data: &Path, arguments: &[&str], begins: &str) -> Self {
+        let mut command = firmament(data);
+        let started = command.args(arguments).stdout(Stdio::piped()).spawn();
+        let mut child = started.expect("the binary starts");
         let out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (send, lines) = mpsc::sync_channel(16);
         std::thread::spawn(move || {
@@ -82,12 +71,12 @@ impl Up {
                 .count()
         });
         let line = lines.recv_timeout(PATIENCE);
-        let url = line.ok().and_then(|line| Some(line.strip_prefix("ready ")?.to_owned()));
-        let Some(url) = url else {
+        let said = line.ok().and_then(|line| Some(line.strip_prefix(begins)?.to_owned()));
+        let Some(said) = said else {
             let _ = child.kill();
-            panic!("`firmament up` was not ready: {:?}", child.wait());
+            panic!("{arguments:?} did not say `{begins}`: {:?}", child.wait());
         };
-        Self { child, url, started: began.elapsed() }
+        Self { child, said }
     }
 
     /// Asks it to end, as a service manager does, and waits until it has.
@@ -104,10 +93,39 @@ impl Up {
     }
 }
 
-impl Drop for Up {
+impl Drop for Role {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `firmament up` on a free port.
+pub struct Up {
+    role: Role,
+    /// Where it answers.
+    pub url: String,
+    /// How long it took to be ready.
+    pub started: Duration,
+}
+
+impl Up {
+    /// Starts it on loopback and waits until it says that it is ready.
+    pub fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_on(data, "127.0.0.1:0", arguments)
+    }
+
+    /// Starts it on any address.
+    pub fn start_on(data: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let began = Instant::now();
+        let arguments = [&["up", "--listen", listen][..], arguments].concat();
+        let role = Role::start(data, &arguments, "ready ");
+        Self { url: role.said.clone(), role, started: began.elapsed() }
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has.
+    pub fn stop(self) -> ExitStatus {
+        self.role.stop()
     }
 }
 

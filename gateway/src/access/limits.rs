@@ -72,7 +72,7 @@ impl Limits {
         let asked = self.take(tenant, "requests", 1.0, self.requests).await?;
         let mut headers = headers("requests", self.requests, asked);
         if let Take::Denied { retry_after } = asked {
-            return Err(quota("requests", retry_after));
+            return Err(quota("requests", retry_after, headers));
         }
         // What is larger than the bucket is let in when the bucket is full.
         let cost = f64::from(cost.total()).min(self.tokens.capacity);
@@ -80,7 +80,7 @@ impl Limits {
         headers.extend(self::headers("tokens", self.tokens, asked));
         if let Take::Denied { retry_after } = asked {
             self.give(tenant, "requests", 1.0, self.requests).await;
-            return Err(quota("tokens", retry_after));
+            return Err(quota("tokens", retry_after, headers));
         }
         permit.reserved = cost;
         permit.headers = headers;
@@ -92,7 +92,8 @@ impl Limits {
         let count = running.entry(tenant.clone()).or_default();
         if *count >= self.concurrent_max {
             let message = format!("at most {} requests at once", self.concurrent_max);
-            return Err(ApiError::Quota { message, retry_after: Duration::from_secs(1) });
+            let (retry_after, headers) = (Duration::from_secs(1), Box::default());
+            return Err(ApiError::Quota { message, retry_after, headers });
         }
         *count += 1;
         let (limits, tenant) = (Arc::clone(self), tenant.clone());
@@ -170,14 +171,20 @@ fn per_minute(count: u32) -> Bucket {
     Bucket { capacity: f64::from(count), refill_per_second: f64::from(count) / 60.0 }
 }
 
-fn quota(what: &str, retry_after: Duration) -> ApiError {
+fn quota(what: &str, retry_after: Duration, headers: HeaderMap) -> ApiError {
     let message = format!("this tenant's {what} per minute are used up");
-    ApiError::Quota { message, retry_after }
+    ApiError::Quota { message, retry_after, headers: Box::new(headers) }
 }
 
+/// What is left, and when: all of it again, or, where nothing is, enough for what was asked.
 fn headers(what: &str, bucket: Bucket, take: Take) -> HeaderMap {
-    let Take::Allowed { remaining } = take else { return HeaderMap::new() };
-    let reset = (bucket.capacity - remaining) / bucket.refill_per_second;
+    let (remaining, reset) = match take {
+        Take::Allowed { remaining } => {
+            (remaining, (bucket.capacity - remaining) / bucket.refill_per_second)
+        }
+        Take::Denied { retry_after } => (0.0, retry_after.as_secs_f64()),
+        Take::AboveCapacity => return HeaderMap::new(),
+    };
     let values = [
         ("limit", (bucket.capacity as u64).to_string()),
         ("remaining", (remaining as u64).to_string()),

@@ -21,11 +21,13 @@ pub enum ModelName {
     },
 }
 
-/// One adapter as a request names it. At least one of `name` and `generation` is there.
+/// One adapter as a request names it. At least one of `name`, `number` and `generation` is there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterPick {
     /// Its name in the caller's tenant.
     pub name: Option<AdapterName>,
+    /// Its number there, in place of its name.
+    pub number: Option<u32>,
     /// Exactly this generation.
     pub generation: Option<GenerationId>,
     /// Multiplies its own scale.
@@ -42,7 +44,7 @@ impl AdapterPick {
             None => (text, None),
         };
         let name: AdapterName = name.parse().map_err(|_| ApiError::no_model(text))?;
-        Ok(Self { name: Some(name), generation, scale: 1.0 })
+        Ok(Self { name: Some(name), number: None, generation, scale: 1.0 })
     }
 }
 
@@ -90,12 +92,14 @@ pub fn parse_generation(text: &str) -> Result<GenerationId, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use protocol::Digest;
 
     use super::*;
 
     fn pick(name: &str, generation: Option<GenerationId>) -> AdapterPick {
-        AdapterPick { name: Some(name.parse().expect("a name")), generation, scale: 1.0 }
+        let name = Some(name.parse().expect("a name"));
+        AdapterPick { name, number: None, generation, scale: 1.0 }
     }
 
     #[test]
@@ -116,6 +120,23 @@ mod tests {
         }
         let second = ModelName::as_adapter("tag:1:a").expect("it is read");
         assert_eq!(second, adapter(Some("tag:1"), pick("a", None)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_and_what_is_an_adapter_stays_one(
+            text in prop_oneof![".*", "[a-z:@/.0-9]{0,20}", "[a-z]{1,4}:{0,3}[a-z]{0,4}@?[0-9a-f]{0,64}"]
+        ) {
+            let read = ModelName::parse(&text);
+            prop_assert_eq!(matches!(read, Ok(ModelName::Default)), text == "default");
+            let again = ModelName::as_adapter(&text);
+            for read in [read, again].into_iter().flatten() {
+                let ModelName::Adapter { base, pick } = read else { continue };
+                let name = pick.name.expect("a text always has a name");
+                prop_assert!(text.contains(name.as_str()));
+                prop_assert!(base.is_none_or(|base| text.starts_with(&base) && base != "default"));
+            }
+        }
     }
 
     #[test]

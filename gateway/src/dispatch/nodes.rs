@@ -18,6 +18,8 @@ pub struct ExecuteContext {
     pub deadline: Duration,
     /// Where the request stands in its trace.
     pub traceparent: Option<String>,
+    /// What the caller's tracing system adds to it.
+    pub tracestate: Option<String>,
 }
 
 /// Carries work to nodes.

@@ -101,6 +101,7 @@ async fn begin(
         request_id: task.context.id.clone(),
         deadline: deadline.saturating_duration_since(Instant::now()),
         traceparent: Some(task.context.trace.to_string()),
+        tracestate: task.context.tracestate.clone(),
     };
     let sent = app.nodes.execute(&placement.node, task.work.clone(), context);
     let events = timeout_at(deadline, sent).await.map_err(|_| too_late())??;

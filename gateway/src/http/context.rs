@@ -3,8 +3,8 @@
 use std::num::{NonZeroU64, NonZeroU128};
 
 use axum::extract::FromRequestParts;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use protocol::{NodeKind, RequestId};
 use telemetry::TraceParent;
 use tokio::time::Instant;
@@ -14,6 +14,8 @@ use crate::error::ApiError;
 
 /// Longest request id that is taken from a caller.
 const ID_BYTES_MAX: usize = 128;
+/// Longest `tracestate` that is passed on: as much as the standard asks for.
+const TRACE_STATE_BYTES_MAX: usize = 512;
 
 /// Put into each request by [`super::observe()`].
 #[derive(Debug, Clone)]
@@ -22,12 +24,14 @@ pub struct RequestContext {
     pub id: RequestId,
     /// Where the request stands in its trace.
     pub trace: TraceParent,
+    /// What the caller's tracing system adds to that, as it came.
+    pub tracestate: Option<String>,
     /// When its head was read.
     pub started: Instant,
 }
 
 impl RequestContext {
-    /// Reads `x-request-id` and `traceparent`, or makes them.
+    /// Reads `x-request-id`, `traceparent` and `tracestate`, or makes the first two.
     pub fn read(headers: &HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let usable = |id: &&str| {
@@ -41,8 +45,19 @@ impl RequestContext {
             |parent| parent.child(span),
         );
         let id = id.unwrap_or_else(|| RequestId(Uuid::now_v7().to_string()));
-        Self { id, trace, started: Instant::now() }
+        let tracestate = parent.and_then(|_| tracestate(headers));
+        Self { id, trace, tracestate, started: Instant::now() }
     }
+}
+
+/// The whole list, which may come in several headers; one that is too long is left out whole, since
+/// half of an entry means nothing.
+/// Source: W3C Trace Context Level 1, section 3.3.
+fn tracestate(headers: &HeaderMap) -> Option<String> {
+    let lists: Result<Vec<&str>, _> =
+        headers.get_all("tracestate").iter().map(HeaderValue::to_str).collect();
+    let joined = lists.ok()?.join(",");
+    (1..=TRACE_STATE_BYTES_MAX).contains(&joined.len()).then_some(joined)
 }
 
 impl<S: Sync> FromRequestParts<S> for RequestContext {

@@ -22,6 +22,14 @@ pub fn cors(origins: &[HeaderValue]) -> CorsLayer {
         "x-firmament-reason",
         "x-firmament-adapter-generation",
         "retry-after",
+        "openai-processing-ms",
+        "openai-version",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-requests",
+        "x-ratelimit-reset-tokens",
     ]);
     CorsLayer::new()
         .allow_origin(origins.to_vec())

@@ -147,9 +147,93 @@ impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
     use protocol::openai::ChatRequest;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::valid::ValidChat;
+
+    /// What a chat may hold, and what it may not, in places where a field's value is looked at.
+    const WORDS: [&str; 24] = [
+        "model",
+        "messages",
+        "role",
+        "user",
+        "assistant",
+        "tool",
+        "content",
+        "type",
+        "text",
+        "tools",
+        "function",
+        "name",
+        "parameters",
+        "tool_choice",
+        "response_format",
+        "json_schema",
+        "schema",
+        "stop",
+        "logit_bias",
+        "adapter",
+        "lora",
+        "id",
+        "n",
+        "stream",
+    ];
+
+    /// Any JSON, with the words of a chat as keys and texts.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let word = || proptest::sample::select(&WORDS[..]).prop_map(ToOwned::to_owned);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            word().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            let fields = btree_map(word(), inner.clone(), 0..6);
+            prop_oneof![
+                vec(inner, 0..6).prop_map(Value::from),
+                fields.prop_map(|fields| fields.into_iter().collect::<Value>()),
+            ]
+        })
+    }
+
+    /// Every refusal is the caller's fault and shows no more than an error object does.
+    fn read_or_refused(body: &[u8]) {
+        let read = parse::<ChatRequest>(body).and_then(ValidChat::try_from);
+        if let Err(error) = read {
+            assert!(error.status().is_client_error(), "{error:?}");
+            assert!(error.public_body().error.message.len() < 1000, "{error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(body in vec(any::<u8>(), 0..200)) {
+            read_or_refused(&body);
+        }
+
+        #[test]
+        fn no_json_makes_the_reader_panic(body in any_json()) {
+            read_or_refused(body.to_string().as_bytes());
+        }
+
+        #[test]
+        fn no_value_in_a_field_of_a_chat_makes_it_panic(
+            field in proptest::sample::select(&WORDS[..]), value in any_json(), inside in any::<bool>()
+        ) {
+            let message = json!({"role": "user", "content": "hi"});
+            let mut body = json!({"model": "m", "messages": [message]});
+            let place = if inside { &mut body["messages"][0] } else { &mut body };
+            place[field] = value;
+            read_or_refused(body.to_string().as_bytes());
+        }
+    }
 
     fn refused(body: &str) -> (Option<String>, String) {
         match parse::<ChatRequest>(body.as_bytes()) {

@@ -12,5 +12,5 @@ pub use context::{PlacementWish, RequestContext};
 pub use cors::cors;
 pub use json::{ApiJson, ApiPath, ApiQuery};
 pub use observe::observe;
-pub use page::PageQuery;
+pub use page::{PageQuery, every};
 pub use peer::{Peer, is_loopback};

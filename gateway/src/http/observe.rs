@@ -20,6 +20,9 @@ use crate::error::ApiError;
 use crate::metrics::GatewayMetrics;
 use crate::reply::StreamEnd;
 
+/// The version of the REST API that OpenAI's own server names; it has had no other.
+const API_VERSION: &str = "2020-10-01";
+
 /// Observes one request from its head to the last byte of its reply.
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let context = RequestContext::read(request.headers());
@@ -49,6 +52,7 @@ fn add_headers(response: &mut Response, context: &RequestContext) {
     }
     let elapsed = u64::try_from(context.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     headers.insert("openai-processing-ms", elapsed.into());
+    headers.insert("openai-version", HeaderValue::from_static(API_VERSION));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
 }
 

@@ -154,6 +154,7 @@ impl Link {
             request_id: context.request_id,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             traceparent: context.traceparent,
+            tracestate: context.tracestate,
             work,
         };
         let message = encode(&ToNode::Execute(Box::new(execute)));

@@ -80,7 +80,8 @@ impl ChatChunks {
     fn begin(&mut self, choice: u32) -> Option<ChatChunk> {
         let first = self.begun.insert(choice);
         let (role, content) = (Some(Role::Assistant), Some(String::new()));
-        first.then(|| self.chunk(choice, Delta { role, content, ..Delta::default() }, None, None))
+        let delta = Delta { role, content, refusal: Some(None), ..Delta::default() };
+        first.then(|| self.chunk(choice, delta, None, None))
     }
 
     fn call_delta(&self, choice: u32, call: u32, name: Option<String>, arguments: String) -> Delta {

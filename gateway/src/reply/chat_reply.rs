@@ -106,6 +106,7 @@ impl Answer {
                 tool_calls: (!calls.is_empty()).then_some(calls),
                 function_call,
                 annotations: Vec::new(),
+                audio: None,
             },
             logprobs: with_logprobs.then(|| logprobs::chat(self.logprobs)),
             finish_reason: form

@@ -13,7 +13,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::error::{ApiError, cut};
 use crate::files;
-use crate::http::{ApiPath, ApiQuery, PageQuery};
+use crate::http::{ApiPath, ApiQuery, PageQuery, every};
 
 /// Lists the adapters that the caller may use, by name.
 #[utoipa::path(
@@ -103,13 +103,7 @@ pub(super) fn describe(adapter: &Adapter, aliases: &[Alias]) -> AdapterInfo {
 
 /// Every alias of a tenant.
 pub(super) async fn own_aliases(app: &App, tenant: &TenantId) -> Result<Vec<Alias>, ApiError> {
-    let (mut all, mut page) = (Vec::new(), Some(PageRequest::longest()));
-    while let Some(request) = page {
-        let mut found = app.registry.aliases(tenant, &request).await?;
-        all.append(&mut found.items);
-        page = request.following(&found);
-    }
-    Ok(all)
+    Ok(every(|page| async move { app.registry.aliases(tenant, &page).await }).await?)
 }
 
 /// A name from a path; what cannot be a name is one that does not exist.

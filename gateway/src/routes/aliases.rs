@@ -13,6 +13,7 @@ use utoipa::IntoParams;
 use super::adapters::{adapter_name, alias_info, no_adapter};
 use crate::access::Caller;
 use crate::app::App;
+use crate::caps;
 use crate::error::ApiError;
 use crate::http::{ApiJson, ApiPath, ApiQuery};
 use crate::publish::check_free_of_firmware;
@@ -42,7 +43,12 @@ pub async fn put_alias(
     let target = GenerationKey { adapter, id: generation("generation", &request.generation)? };
     let expected = request.expected.as_deref().map(|text| generation("expected", text));
     let expected = expected.transpose()?;
-    let set = app.registry.set_alias(&alias, &target, expected, app.now()).await?;
+    let set = {
+        let _turn = app.caps.turn().await;
+        caps::check_alias(&app, &caller.tenant, expected).await?;
+        app.registry.set_alias(&alias, &target, expected, app.now()).await
+    };
+    let set = set.map_err(ApiError::moved("lora_generation_mismatch"))?;
     let detail = json!({ "generation": target.id, "expected": expected });
     app.audit(&caller, "alias.set", format!("alias/{alias}"), detail).await;
     Ok(Json(alias_info(&set)))
@@ -83,7 +89,8 @@ pub async fn delete_alias(
     if found.is_none_or(|(found, _)| found.target.adapter != adapter) {
         return Err(no_adapter(alias.as_str()));
     }
-    app.registry.delete_alias(&caller.tenant, &alias, expected).await?;
+    let deleted = app.registry.delete_alias(&caller.tenant, &alias, expected).await;
+    deleted.map_err(ApiError::moved("lora_generation_mismatch"))?;
     app.audit(&caller, "alias.delete", format!("alias/{alias}"), json!({})).await;
     Ok(Json(Deleted { id: alias.to_string(), object: "alias".to_owned(), deleted: true }))
 }

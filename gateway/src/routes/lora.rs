@@ -1,24 +1,27 @@
-//! vLLM's `/v1/load_lora_adapter`: adapters from the server's own disk. Off without an adapter root.
+//! Adapters as callers of other servers handle them: vLLM's `/v1/load_lora_adapter`, from the server's
+//! own disk and off without an adapter root, and llama.cpp's `/lora-adapters`.
 
 use std::path::{Path, PathBuf};
 
 use axum::Json;
 use axum::extract::State;
 use protocol::AdapterName;
-use protocol::api::{LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, UnloadLoraRequest};
+use protocol::api::{
+    LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, NumberedLora, UnloadLoraRequest,
+};
 use protocol::openai::ErrorBody;
 use serde_json::json;
 use store::StoreError;
-use store::registry::{GenerationStep, PageRequest};
+use store::registry::GenerationStep;
 use tokio_util::io::ReaderStream;
 
-use super::adapters::no_adapter;
+use super::adapters::{no_adapter, own_aliases};
 use super::aliases::generation;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::files::Held;
-use crate::http::{ApiJson, RequestContext};
+use crate::http::{ApiJson, RequestContext, every};
 use crate::models;
 use crate::publish::{self, Expected, FILES, NewAdapter, role_of};
 
@@ -77,8 +80,11 @@ pub async fn unload_lora_adapter(
     let (alias, _) = own.ok_or_else(|| no_adapter(name.as_str()))?;
     let expected = request.expected_generation.as_deref();
     let expected = expected.map(|text| generation("expected_generation", text)).transpose()?;
+    let code =
+        if expected.is_some() { "lora_generation_mismatch" } else { "lora_generation_conflict" };
     let expected = expected.unwrap_or(alias.target.id);
-    app.registry.delete_alias(&caller.tenant, &name, expected).await?;
+    let deleted = app.registry.delete_alias(&caller.tenant, &name, expected).await;
+    deleted.map_err(ApiError::moved(code))?;
     app.audit(&caller, "alias.delete", format!("alias/{name}"), json!({})).await;
     for step in [GenerationStep::Drain, GenerationStep::Retire] {
         match app.registry.step_generation(&alias.target, &step, app.now()).await {
@@ -104,21 +110,40 @@ pub async fn list_lora_adapters(
     caller: Caller,
 ) -> Result<Json<LoraAdapterList>, ApiError> {
     let firmwares = models::firmwares(&app, &caller.tenant).await?;
-    let mut data = Vec::new();
-    let mut page = Some(PageRequest::longest());
-    while let Some(request) = page {
-        let aliases = app.registry.aliases(&caller.tenant, &request).await?;
-        data.extend(aliases.items.iter().map(|alias| {
-            let base = firmwares.iter().find(|known| known.id == alias.firmware);
-            LoraAdapterInfo {
-                lora_name: alias.name.to_string(),
-                generation: alias.target.id.to_string(),
-                base_model: base.map(|known| known.name.clone()),
-            }
-        }));
-        page = request.following(&aliases);
-    }
-    Ok(Json(LoraAdapterList { object: "list".to_owned(), data }))
+    let aliases = own_aliases(&app, &caller.tenant).await?;
+    let data = aliases.iter().map(|alias| {
+        let base = firmwares.iter().find(|known| known.id == alias.firmware);
+        LoraAdapterInfo {
+            lora_name: alias.name.to_string(),
+            generation: alias.target.id.to_string(),
+            base_model: base.map(|known| known.name.clone()),
+        }
+    });
+    Ok(Json(LoraAdapterList { object: "list".to_owned(), data: data.collect() }))
+}
+
+/// Lists the caller's own adapters by number, as llama.cpp's callers name them in `lora`. A number is an
+/// adapter's for good; its name must lead to a generation for it to be listed.
+#[utoipa::path(
+    get, path = "/lora-adapters", tag = "adapters",
+    responses(
+        (status = 200, description = "The adapters", body = Vec<NumberedLora>),
+        (status = "default", description = "An error", body = ErrorBody),
+    )
+)]
+pub async fn list_numbered_adapters(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<Vec<NumberedLora>>, ApiError> {
+    let (registry, tenant) = (&app.registry, &caller.tenant);
+    let list = |page| async move { registry.numbered_adapters(tenant, &page).await };
+    let numbered = every(list).await?;
+    let listed = numbered.into_iter().map(|adapter| NumberedLora {
+        id: adapter.number,
+        path: adapter.name.to_string(),
+        scale: 0.0,
+    });
+    Ok(Json(listed.collect()))
 }
 
 fn enabled(app: &App) -> Result<&Path, ApiError> {

@@ -76,6 +76,7 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, Need::Operator, routes!(lora::load_lora_adapter)))
         .routes(guard(app, Need::Operator, routes!(lora::unload_lora_adapter)))
         .routes(guard(app, Need::AnyRight, routes!(lora::list_lora_adapters)))
+        .routes(guard(app, Need::AnyRight, routes!(lora::list_numbered_adapters)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
         .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))

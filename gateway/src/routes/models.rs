@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use axum::Json;
 use axum::extract::State;
 use protocol::openai::{ErrorBody, ModelCard, ModelList};
-use store::registry::{Adapter, Alias, GenerationState, PageRequest};
+use store::registry::{Adapter, Alias, GenerationState};
 
 use super::adapters::own_aliases;
 use crate::access::Caller;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::http::ApiPath;
+use crate::http::{ApiPath, every};
 use crate::models::{self, KnownFirmware};
 use crate::valid::ModelSpec;
 
@@ -34,12 +34,9 @@ pub async fn list_models(
         data.extend(known.map(|known| ModelCard { id: "default".to_owned(), ..card(known) }));
     }
     data.extend(firmwares.iter().map(card));
-    let mut page = Some(PageRequest::longest());
-    while let Some(request) = page {
-        let adapters = app.registry.adapters(&caller.tenant, &request).await?;
-        data.extend(adapters.items.iter().filter_map(|one| adapter_card(one, &firmwares)));
-        page = request.following(&adapters);
-    }
+    let (registry, tenant) = (&app.registry, &caller.tenant);
+    let adapters = every(|page| async move { registry.adapters(tenant, &page).await }).await?;
+    data.extend(adapters.iter().filter_map(|one| adapter_card(one, &firmwares)));
     let listed: HashSet<String> = data.iter().map(|card| card.id.clone()).collect();
     let aliases = own_aliases(&app, &caller.tenant).await?;
     let others = aliases.iter().filter(|alias| !listed.contains(alias.name.as_str()));

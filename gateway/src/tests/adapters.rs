@@ -17,7 +17,7 @@ use crate::files::{self, Held};
 
 const BOUNDARY: &str = "line";
 
-fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
+pub(super) fn upload(name: &str, weights: &str, extra: &[(&str, &str)]) -> Request<Body> {
     let files = [("adapter_config.json", "{}"), ("adapter_model.safetensors", weights)];
     form(name, &files, extra)
 }
@@ -113,15 +113,20 @@ async fn every_spelling_of_an_adapter_reaches_the_node_as_its_generation() {
         json!({"adapter_id": "mood", "adapter_source": "local"}),
         json!({"lora": [{"id": "mood"}]}),
         json!({"lora": [{"name": "mood", "scale": 1.0}]}),
+        json!({"lora": [{"id": 0}]}),
     ] {
         let reply = chat(&rig, extra.clone()).await;
         assert_eq!(reply.status, 200, "{extra}: {}", reply.body);
         assert_eq!(last_adapters(&rig), once, "{extra}");
         assert_eq!(reply.header("x-firmament-adapter-generation"), mood);
     }
-    let both = json!({"adapter": ["mood", {"name": "tone", "scale": -0.5}]});
-    assert_eq!(chat(&rig, both).await.status, 200);
-    assert_eq!(last_adapters(&rig), vec![(mood, 1.0), (tone, -0.5)]);
+    for both in [
+        json!({"adapter": ["mood", {"name": "tone", "scale": -0.5}]}),
+        json!({"lora": [{"id": 0, "scale": 1.0}, {"id": 1, "scale": -0.5}]}),
+    ] {
+        assert_eq!(chat(&rig, both).await.status, 200);
+        assert_eq!(last_adapters(&rig), vec![(mood.clone(), 1.0), (tone.clone(), -0.5)]);
+    }
     assert_eq!(chat(&rig, json!({})).await.status, 200);
     assert!(last_adapters(&rig).is_empty());
 }
@@ -138,7 +143,9 @@ async fn adapters_named_twice_or_wrongly_are_refused() {
         (json!({"adapter": {}}), 400),
         (json!({"adapter": {"name": "mood", "scale": 1e308}}), 400),
         (json!({"adapter": {"generation": "abc"}}), 400),
-        (json!({"lora": [{"id": 0, "scale": 1.0}]}), 400),
+        (json!({"lora": [{"id": -1, "scale": 1.0}]}), 400),
+        (json!({"lora": [{"id": 0, "name": "mood"}]}), 400),
+        (json!({"lora": [{"id": 1, "scale": 1.0}]}), 404),
         (json!({"adapter": "../../etc/passwd"}), 400),
         (json!({"adapter": "nope"}), 404),
         (json!({"model": format!("mood@{}", "0".repeat(64))}), 404),
@@ -344,7 +351,11 @@ async fn the_same_files_may_come_twice_at_once() {
         tokio::join!(rig.send(upload("mood", "a", &[])), rig.send(upload("mood", "a", &[])));
     // One may lose the race for the name; neither is told of a step that it did not ask for.
     for reply in [&first, &second] {
-        assert!(reply.status == 201 || reply.error().1 == "alias_moved", "{}", reply.body);
+        assert!(
+            reply.status == 201 || reply.error().1 == "lora_generation_conflict",
+            "{}",
+            reply.body
+        );
     }
     assert_eq!(chat(&rig, json!({"model": "mood"})).await.status, 200);
 }
@@ -360,7 +371,7 @@ async fn an_alias_moves_only_from_where_the_caller_believes_it_to_be() {
         rig.call(Method::PUT, path, Some(body)).await
     };
     assert_eq!(put(&first, Value::Null).await.json()["revision"], 1);
-    assert_eq!(put(&second, Value::Null).await.error().0, 409);
+    assert_eq!(put(&second, Value::Null).await.error().1, "lora_generation_mismatch");
     assert_eq!(put(&second, json!(first)).await.json()["revision"], 2);
     assert_eq!(chat(&rig, json!({"model": "live"})).await.status, 200);
     let models = rig.get("/v1/models").await.json();
@@ -438,4 +449,24 @@ async fn adapters_load_from_disk_only_within_the_root_and_only_if_there_is_one()
     assert_eq!(chat(&rig, json!({"model": "mood"})).await.error().0, 404);
     let again = json!({"lora_name": "mood", "lora_path": "mood"});
     assert_eq!(load(&rig, again).await.status, 200, "a retired generation begins anew");
+}
+
+#[tokio::test]
+async fn own_adapters_have_numbers_listed_as_llama_cpp_does_and_never_given_twice() {
+    let rig = Rig::start().await;
+    uploaded(&rig, "mood", "a").await;
+    uploaded(&rig, "tone", "b").await;
+    let listed = async || rig.get("/lora-adapters").await.json();
+    let entry = |id: u32, name: &str| json!({"id": id, "path": name, "scale": 0.0});
+    assert_eq!(listed().await, json!([entry(0, "mood"), entry(1, "tone")]));
+    assert_eq!(rig.call(Method::DELETE, "/v1/adapters/tone", None).await.status, 200);
+    let third = uploaded(&rig, "third", "c").await;
+    assert_eq!(listed().await, json!([entry(0, "mood"), entry(2, "third")]));
+    let gone = chat(&rig, json!({"lora": [{"id": 1}]})).await;
+    assert_eq!(gone.error(), (404, "model_not_found".into(), Some("lora".into())));
+    assert_eq!(chat(&rig, json!({"lora": [{"id": 2, "scale": 0.5}]})).await.status, 200);
+    assert_eq!(last_adapters(&rig), vec![(third, 0.5)]);
+    let key = rig.key("other", &["inference"]).await;
+    let other = bearer(request(Method::GET, "/lora-adapters", None), &key);
+    assert_eq!(rig.send(other).await.json(), json!([]), "another tenant has its own numbers");
 }

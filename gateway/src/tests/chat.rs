@@ -46,6 +46,7 @@ async fn a_chat_reply_has_openais_shape() {
     assert_eq!(reply.header("x-ratelimit-limit-requests"), "60000");
     assert!(!reply.header("x-request-id").is_empty());
     assert!(reply.headers.contains_key("openai-processing-ms"));
+    assert_eq!(reply.header("openai-version"), "2020-10-01");
 }
 
 #[tokio::test]
@@ -428,7 +429,7 @@ async fn known_fields_that_would_change_the_result_are_refused_and_harmless_ones
     let harmless = json!({
         "metadata": {"a": "b"}, "user": "u", "safety_identifier": "s", "store": true, "top_p": 0,
         "service_tier": "auto", "prompt_cache_key": "k", "modalities": ["text"],
-        "reasoning_effort": "low", "functions": [], "audio": null, "parallel_tool_calls": true,
+        "reasoning_effort": "max", "functions": [], "audio": null, "parallel_tool_calls": true,
     });
     assert_eq!(rig.post(CHAT, chat(harmless)).await.status, 200);
 }

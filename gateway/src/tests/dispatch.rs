@@ -155,11 +155,36 @@ async fn a_tenant_over_its_requests_gets_429_and_others_do_not() {
     let reply = chat(&rig).await;
     assert_eq!((reply.error().0, reply.error().1.as_str()), (429, "rate_limit_exceeded"));
     assert!(!reply.header("retry-after").is_empty());
+    assert_eq!(limits(&reply, "requests"), ["2", "0", "30s"]);
+    assert_eq!(limits(&reply, "tokens"), [""; 3], "tokens were not asked for");
     let key = rig.key("other", &["inference"]).await;
     let other = request(Method::POST, "/v1/chat/completions", Some(body()));
     assert_eq!(rig.send(super::rig::bearer(other, &key)).await.status, 200);
     rig.clock.advance(std::time::Duration::from_secs(31));
     assert_eq!(chat(&rig).await.status, 200);
+}
+
+fn limits<'a>(reply: &'a Reply, what: &str) -> [&'a str; 3] {
+    ["limit", "remaining", "reset"].map(|name| reply.header(&format!("x-ratelimit-{name}-{what}")))
+}
+
+#[tokio::test]
+async fn a_tenant_over_its_tokens_is_told_what_is_left_and_when_to_return() {
+    let config = GatewayConfig { tenant_tokens_per_minute: 330, ..GatewayConfig::default() };
+    let rig = Rig::with(config).await;
+    rig.nodes.script("phone", Script::Hang(vec![STARTED]));
+    let mut streaming = body();
+    streaming["stream"] = true.into();
+    let open = rig.open(request(Method::POST, "/v1/chat/completions", Some(streaming))).await;
+    let reply = chat(&rig).await;
+    assert_eq!(reply.error().1, "rate_limit_exceeded");
+    let [limit, remaining, reset] = limits(&reply, "tokens");
+    assert_eq!((limit, remaining), ("330", "0"));
+    let seconds: u64 = reset.trim_end_matches('s').parse().expect("seconds");
+    let retry_after: u64 = reply.header("retry-after").parse().expect("seconds");
+    assert!(seconds > 0 && (seconds..=seconds + 1).contains(&retry_after), "{reset} {retry_after}");
+    assert_eq!(limits(&reply, "requests")[0], "60000");
+    drop(open);
 }
 
 #[tokio::test]
@@ -259,4 +284,30 @@ async fn request_ids_and_traces_are_taken_up() {
     let mut asked = request(Method::GET, "/ping", None);
     asked.headers_mut().insert("x-request-id", "x".repeat(200).parse().expect("a value"));
     assert_eq!(rig.send(asked).await.header("x-request-id").len(), 36, "a UUID instead");
+}
+
+#[tokio::test]
+async fn a_trace_state_is_passed_on_with_its_trace_and_never_without() {
+    let rig = Rig::start().await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let long = "a=".to_owned() + &"x".repeat(600);
+    for (parent, states, passed) in [
+        (Some(parent), vec!["rojo=00f067aa0ba902b7"], Some("rojo=00f067aa0ba902b7")),
+        (Some(parent), vec!["a=1", "b=2,c=3"], Some("a=1,b=2,c=3")),
+        (Some(parent), vec![long.as_str()], None),
+        (Some("no trace"), vec!["a=1"], None),
+        (None, vec!["a=1"], None),
+    ] {
+        let mut asked = request(Method::POST, "/v1/chat/completions", Some(body()));
+        let headers = asked.headers_mut();
+        if let Some(parent) = parent {
+            headers.insert("traceparent", parent.parse().expect("a value"));
+        }
+        for state in states {
+            headers.append("tracestate", state.parse().expect("a value"));
+        }
+        assert_eq!(rig.send(asked).await.status, 200);
+        let sent = rig.nodes.sent.lock().pop().expect("one request");
+        assert_eq!(sent.2.tracestate.as_deref(), passed, "{parent:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod adapters;
+mod caps;
 mod chat;
 mod completions;
 mod dispatch;

@@ -79,7 +79,7 @@ fn item_pick(item: AdapterItem) -> Result<AdapterPick, ApiError> {
     };
     let mut pick = match &object.name {
         Some(name) => name_pick("adapter", name)?,
-        None => AdapterPick { name: None, generation: None, scale: 1.0 },
+        None => AdapterPick { name: None, number: None, generation: None, scale: 1.0 },
     };
     if let Some(text) = &object.generation {
         let generation = text
@@ -98,9 +98,16 @@ fn item_pick(item: AdapterItem) -> Result<AdapterPick, ApiError> {
 }
 
 fn lora_pick(item: LoraItem) -> Result<AdapterPick, ApiError> {
+    let scale = scale("lora", item.scale)?;
     let name = match (item.id, item.name) {
-        (Some(LoraKey::Number(_)), _) => {
-            return Err(ApiError::unsupported("lora", "adapters have names here, not numbers"));
+        (Some(LoraKey::Number(_)), Some(_)) => {
+            return Err(ApiError::invalid("lora", "an adapter has a number or a `name`"));
+        }
+        (Some(LoraKey::Number(number)), None) => {
+            let wrong =
+                |_| ApiError::invalid("lora", "numbers of adapters are those of `/lora-adapters`");
+            let number = Some(u32::try_from(number).map_err(wrong)?);
+            return Ok(AdapterPick { name: None, number, generation: None, scale });
         }
         (Some(LoraKey::Name(id)), Some(name)) if id != name => {
             return Err(ApiError::invalid("lora", "`id` and `name` differ"));
@@ -108,7 +115,7 @@ fn lora_pick(item: LoraItem) -> Result<AdapterPick, ApiError> {
         (Some(LoraKey::Name(name)), _) | (None, Some(name)) => name,
         (None, None) => return Err(ApiError::invalid("lora", "an adapter has a `name`")),
     };
-    Ok(AdapterPick { scale: scale("lora", item.scale)?, ..name_pick("lora", &name)? })
+    Ok(AdapterPick { scale, ..name_pick("lora", &name)? })
 }
 
 fn name_pick(param: &str, text: &str) -> Result<AdapterPick, ApiError> {

@@ -82,7 +82,7 @@ fn refuse_unsupported(request: &ChatRequest) -> Result<(), ApiError> {
     unsupported::only("moderation", request.moderation.as_ref(), &[])?;
     unsupported::only("web_search_options", request.web_search_options.as_ref(), &[])?;
     // These models do not reason apart from their answer, so an effort changes nothing.
-    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh"];
+    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
     unsupported::only("reasoning_effort", request.reasoning_effort.as_ref(), &efforts)?;
     unsupported::only("verbosity", request.verbosity.as_ref(), &["medium"])?;
     unsupported::only("service_tier", request.service_tier.as_ref(), &["auto", "default"])?;

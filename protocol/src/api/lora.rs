@@ -1,4 +1,4 @@
-//! vLLM's routes for adapters on the server's own disk.
+//! vLLM's routes for adapters on the server's own disk, and llama.cpp's list of adapters by number.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -51,4 +51,15 @@ pub struct LoraAdapterInfo {
     pub generation: String,
     /// The firmware that it runs on.
     pub base_model: Option<String>,
+}
+
+/// One entry of the answer of `GET /lora-adapters`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NumberedLora {
+    /// The adapter's number, its own for good: for `lora: [{"id": 0, "scale": 0.5}]` in a request.
+    pub id: u32,
+    /// Its name.
+    pub path: String,
+    /// Always 0: an adapter runs only where a request names it.
+    pub scale: f32,
 }

@@ -13,7 +13,9 @@ pub use access::{
 pub use adapters::{
     AdapterInfo, AdapterUploaded, AliasInfo, AliasRequest, Deleted, GenerationInfo,
 };
-pub use lora::{LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, UnloadLoraRequest};
+pub use lora::{
+    LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, NumberedLora, UnloadLoraRequest,
+};
 pub use nodes::NodeInfo;
 
 use serde::{Deserialize, Serialize};

@@ -61,6 +61,7 @@ mod tests {
             request_id: RequestId::from("req-1"),
             deadline_ms: 60_000,
             traceparent: None,
+            tracestate: None,
             work: Work::Generate(work),
         }
     }

@@ -134,6 +134,9 @@ pub struct Execute {
     /// W3C trace context, if the caller is traced.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// What the caller's tracing system adds to it, as it came.
+    #[serde(default)]
+    pub tracestate: Option<String>,
     /// What to do.
     pub work: Work,
 }

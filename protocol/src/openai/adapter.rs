@@ -45,7 +45,7 @@ pub struct AdapterObject {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraItem {
-    /// The adapter's name. Numbers are places in a list that this server does not have.
+    /// The adapter's name, or its number in `GET /lora-adapters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<LoraKey>,
     /// The same as `id`.
@@ -56,12 +56,12 @@ pub struct LoraItem {
     pub scale: Option<f64>,
 }
 
-/// llama.cpp numbers its adapters; here they have names.
+/// llama.cpp numbers its adapters; here they have names and, of the caller's own, numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected an adapter's name")]
+#[serde(untagged, expecting = "expected an adapter's name or number")]
 pub enum LoraKey {
     /// A name.
     Name(String),
-    /// A number, which is refused.
+    /// A number that `GET /lora-adapters` told.
     Number(i64),
 }

@@ -86,7 +86,7 @@ pub struct ChatRequest {
     pub prompt_cache_options: Option<Value>,
     /// Ignored.
     pub prompt_cache_retention: Option<Value>,
-    /// Only `false`: nothing is kept.
+    /// Ignored: nothing is kept.
     pub store: Option<Value>,
     /// Only `auto` and `default`.
     pub service_tier: Option<Value>,
@@ -94,7 +94,7 @@ pub struct ChatRequest {
     pub modalities: Option<Value>,
     /// Not supported.
     pub audio: Option<Value>,
-    /// Only `none`.
+    /// `none` to `max`; ignored: the models do not reason apart from their answer.
     pub reasoning_effort: Option<Value>,
     /// Only `medium`.
     pub verbosity: Option<Value>,

@@ -61,6 +61,8 @@ pub struct ReplyMessage {
     /// Always empty.
     #[serde(default)]
     pub annotations: Vec<Value>,
+    /// Always null.
+    pub audio: Option<Value>,
 }
 
 /// One step of a streamed reply.
@@ -111,6 +113,10 @@ pub struct Delta {
     /// More text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// Always null, in the first chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub refusal: Option<Option<String>>,
     /// More of the calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallDelta>>,

@@ -21,6 +21,7 @@ fn every_adapter_spelling_is_read() {
         json!({"adapter": ["a", {"name": "b", "scale": 2}]}),
         json!({"adapter_id": "a", "adapter_source": "local"}),
         json!({"lora": [{"id": "a", "scale": 1.0}, {"name": "b"}]}),
+        json!({"lora": [{"id": 0, "scale": 0.5}]}),
     ] {
         assert!(chat(&extra).is_ok(), "{extra}");
     }

@@ -70,6 +70,26 @@ impl Adapter {
     }
 }
 
+/// An adapter and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedAdapter {
+    /// The number, which no other adapter of the tenant has or had.
+    pub number: u32,
+    /// The adapter's name.
+    pub name: AdapterName,
+}
+
+/// How much a tenant keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Its adapters.
+    pub adapters: u64,
+    /// Its aliases, each adapter's own name among them.
+    pub aliases: u64,
+    /// Its adapters' files, one that several generations have counted once; failed ones keep none.
+    pub file_bytes: u64,
+}
+
 /// As much of a generation as listings need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Current {
@@ -116,6 +136,23 @@ pub trait Catalogue: Send + Sync {
         caller: &TenantId,
         page: &PageRequest,
     ) -> Result<Page<Adapter>, StoreError>;
+
+    /// A tenant's own adapters whose own names lead to a generation, by number.
+    async fn numbered_adapters(
+        &self,
+        tenant: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<NumberedAdapter>, StoreError>;
+
+    /// The name of a tenant's own adapter that has this number.
+    async fn numbered_adapter(
+        &self,
+        tenant: &TenantId,
+        number: u32,
+    ) -> Result<Option<AdapterName>, StoreError>;
+
+    /// How much a tenant keeps.
+    async fn kept(&self, tenant: &TenantId) -> Result<Kept, StoreError>;
 
     /// Lets every tenant use an adapter, or no longer.
     ///

@@ -20,7 +20,9 @@ mod page;
 pub use access::{Access, ApiKey, Tenant};
 pub use alias::{Alias, Aliases};
 pub use audit::{AuditEntry, AuditEvent, AuditLog};
-pub use catalogue::{Adapter, AdapterKey, Catalogue, Current, Firmware, ListedFirmware};
+pub use catalogue::{
+    Adapter, AdapterKey, Catalogue, Current, Firmware, Kept, ListedFirmware, NumberedAdapter,
+};
 pub use fleet::{Fleet, JoinToken, NewNode, Node};
 pub use generation::{
     Generation, GenerationKey, GenerationState, GenerationStep, Generations, NewGeneration,

@@ -10,7 +10,8 @@ use super::values::{
 };
 use super::{SqliteRegistry, commit, generation};
 use crate::registry::{
-    Adapter, AdapterKey, Catalogue, Current, Firmware, ListedFirmware, Page, PageRequest,
+    Adapter, AdapterKey, Catalogue, Current, Firmware, Kept, ListedFirmware, NumberedAdapter, Page,
+    PageRequest,
 };
 use crate::{ObjectKind, StoreError};
 
@@ -159,6 +160,48 @@ impl Catalogue for SqliteRegistry {
         Ok(page.page(adapters, |adapter| adapter.key.name.to_string()))
     }
 
+    async fn numbered_adapters(
+        &self,
+        tenant: &TenantId,
+        page: &PageRequest,
+    ) -> Result<Page<NumberedAdapter>, StoreError> {
+        let (tenant, after, rows) = (tenant.as_str(), page.after_number(-1)?, page.rows());
+        let rows = query_file!("queries/sqlite/numbered_adapters.sql", tenant, after, rows)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(StoreError::query("numbered_adapters"))?;
+        let numbered = rows.into_iter().map(|row| {
+            let number = row.number.try_into().map_err(|_| StoreError::Unreadable("number"))?;
+            Ok(NumberedAdapter { number, name: adapter_name(&row.name)? })
+        });
+        let numbered = numbered.collect::<Result<_, StoreError>>()?;
+        Ok(page.page(numbered, |adapter: &NumberedAdapter| adapter.number.to_string()))
+    }
+
+    async fn numbered_adapter(
+        &self,
+        tenant: &TenantId,
+        number: u32,
+    ) -> Result<Option<AdapterName>, StoreError> {
+        let row = query_file!("queries/sqlite/numbered_adapter.sql", tenant.as_str(), number)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(StoreError::query("numbered_adapter"))?;
+        row.map(|row| adapter_name(&row.name)).transpose()
+    }
+
+    async fn kept(&self, tenant: &TenantId) -> Result<Kept, StoreError> {
+        let row = query_file!("queries/sqlite/kept.sql", tenant.as_str())
+            .fetch_one(&self.readers)
+            .await
+            .map_err(StoreError::query("kept"))?;
+        Ok(Kept {
+            adapters: count(row.adapters)?,
+            aliases: count(row.aliases)?,
+            file_bytes: count(row.file_bytes)?,
+        })
+    }
+
     async fn share_adapter(&self, key: &AdapterKey, shared: bool) -> Result<(), StoreError> {
         let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
         let done = query_file!("queries/sqlite/share_adapter.sql", shared, tenant, name)
@@ -249,7 +292,7 @@ pub(super) async fn put_adapter(
     if other.taken {
         return Err(StoreError::already_exists(ObjectKind::Alias, name));
     }
-    query_file!("queries/sqlite/insert_adapter.sql", tenant, name, micros(now))
+    let inserted = query_file!("queries/sqlite/insert_adapter.sql", tenant, name, micros(now))
         .execute(&mut **transaction)
         .await
         .map_err(insert_failed(
@@ -257,5 +300,11 @@ pub(super) async fn put_adapter(
             (ObjectKind::Adapter, name),
             (ObjectKind::Tenant, tenant),
         ))?;
+    if inserted.rows_affected() == 1 {
+        query_file!("queries/sqlite/number_given.sql", tenant)
+            .execute(&mut **transaction)
+            .await
+            .map_err(StoreError::query("number_given"))?;
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use protocol::Digest;
 use store::registry::{
-    Adapter, Firmware, GenerationState, GenerationStep, ListedFirmware, PageRequest, Registry,
+    Adapter, Firmware, GenerationState, GenerationStep, Kept, ListedFirmware, PageRequest, Registry,
 };
 
 use crate::fixtures::{adapter, at, firmware, pending, serving, tenant};
@@ -186,4 +186,61 @@ pub async fn deleting_an_adapter_names_only_the_files_that_nobody_else_uses(
     let mut rest = [Digest::of(b"weights 2"), Digest::of(b"shared config")];
     rest.sort();
     assert_eq!(unused, rest);
+}
+
+pub async fn an_adapters_number_is_its_own_for_good(registry: &dyn Registry) {
+    let (acme, other) = (tenant(registry, "acme").await, tenant(registry, "other").await);
+    for (owner, name) in [(&acme, "b"), (&acme, "a"), (&other, "a"), (&acme, "c")] {
+        let key = adapter(owner, name);
+        let served = serving(registry, &key, 1).await;
+        registry.set_alias(&key.name, &served, None, at(20)).await.unwrap();
+        pending(registry, &key, 2).await;
+    }
+    let listed = async |tenant, page: PageRequest| {
+        let page = registry.numbered_adapters(tenant, &page).await.unwrap();
+        let items = page.items.iter().map(|one| (one.number, one.name.to_string()));
+        (items.collect::<Vec<_>>(), page.next)
+    };
+    let named = |pairs: &[(u32, &str)]| -> Vec<(u32, String)> {
+        pairs.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
+    };
+    let (first, next) = listed(&acme, PageRequest { after: None, limit: 2 }).await;
+    assert_eq!(first, named(&[(0, "b"), (1, "a")]));
+    assert_eq!(listed(&acme, PageRequest { after: next, limit: 2 }).await.0, named(&[(2, "c")]));
+    assert_eq!(listed(&other, PageRequest::default()).await.0, named(&[(0, "a")]));
+
+    registry.delete_adapter(&adapter(&acme, "c")).await.unwrap();
+    let again = serving(registry, &adapter(&acme, "c"), 1).await;
+    assert_eq!(registry.numbered_adapter(&acme, 2).await.unwrap(), None, "it was another's");
+    let found = registry.numbered_adapter(&acme, 3).await.unwrap();
+    assert_eq!(found, Some(again.adapter.name.clone()));
+    let all = listed(&acme, PageRequest::default()).await.0;
+    assert_eq!(all, named(&[(0, "b"), (1, "a")]), "its name leads nowhere yet");
+}
+
+pub async fn what_a_tenant_keeps_is_counted_once_a_file_and_without_what_failed(
+    registry: &dyn Registry,
+) {
+    let (acme, other) = (tenant(registry, "acme").await, tenant(registry, "other").await);
+    let nothing = Kept { adapters: 0, aliases: 0, file_bytes: 0 };
+    assert_eq!(registry.kept(&acme).await.unwrap(), nothing);
+    let (first, second) = (adapter(&acme, "first"), adapter(&acme, "second"));
+    let served = serving(registry, &first, 1).await;
+    registry.set_alias(&first.name, &served, None, at(20)).await.unwrap();
+    registry.set_alias(&"live".parse().unwrap(), &served, None, at(20)).await.unwrap();
+    pending(registry, &second, 2).await;
+    let failing = pending(registry, &second, 3).await.key;
+    registry.step_generation(&failing, &GenerationStep::Load, at(21)).await.unwrap();
+    let shared = "shared config".len();
+    let weights = "weights 1".len();
+    let bytes = |count: usize| (shared + count * weights) as u64;
+    let kept = Kept { adapters: 2, aliases: 2, file_bytes: bytes(3) };
+    assert_eq!(registry.kept(&acme).await.unwrap(), kept);
+    let fail = GenerationStep::Fail { reason: "adapter_no_effect".to_owned() };
+    registry.step_generation(&failing, &fail, at(22)).await.unwrap();
+    assert_eq!(registry.kept(&acme).await.unwrap().file_bytes, bytes(2));
+    assert_eq!(registry.kept(&other).await.unwrap(), nothing);
+    registry.delete_adapter(&first).await.unwrap();
+    let kept = Kept { adapters: 1, aliases: 0, file_bytes: bytes(1) };
+    assert_eq!(registry.kept(&acme).await.unwrap(), kept);
 }

@@ -31,6 +31,8 @@ macro_rules! conformance {
             catalogue::a_name_is_listed_with_what_it_leads_to_for_the_caller,
             catalogue::an_adapter_tells_how_far_its_names_generation_has_come_or_the_newest,
             catalogue::a_pin_is_kept_until_it_is_taken_away_and_follows_the_name,
+            catalogue::an_adapters_number_is_its_own_for_good,
+            catalogue::what_a_tenant_keeps_is_counted_once_a_file_and_without_what_failed,
             catalogue::deleting_an_adapter_names_only_the_files_that_nobody_else_uses,
             generations::a_generation_lives_from_pending_to_retired,
             generations::an_illegal_step_is_refused_by_name_and_changes_nothing,

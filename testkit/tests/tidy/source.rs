@@ -53,6 +53,20 @@ fn only_the_binary_reads_its_arguments_and_environment() {
 }
 
 #[test]
+fn nothing_that_is_read_can_run() {
+    let words = ["pickle::", "PthTensors", "libloading", "dlopen(", "pyo3", concat!("eval", "(")];
+    let found = found(File::ships, &words);
+    tree::none(&found, "weights, adapters and templates are data: read them with a reader of data");
+    let locked = tree::files(&["Cargo.lock"]);
+    let crates = ["serde-pickle", "pyo3", "libloading", "dlopen2", "mlua", "rhai", "boa_engine"];
+    let named = crates.map(|one| format!("name = \"{one}\""));
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let found: Vec<String> = locked.iter().flat_map(|file| file.find(&named)).collect();
+    assert!(!locked.is_empty(), "the lock file is in the repository");
+    tree::none(&found, "these crates run or load code that is not this program's");
+}
+
+#[test]
 fn every_migration_begins_with_its_why() {
     let files = tree::files(&[".sql"]);
     let migrations = files.iter().filter(|file| file.path.starts_with("migrations/"));

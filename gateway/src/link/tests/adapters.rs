@@ -146,6 +146,27 @@ async fn an_adapter_is_fetched_once_and_loaded_once_for_many_requests() {
 }
 
 #[tokio::test]
+async fn tokens_flow_while_an_adapter_loads() {
+    let rig = Rig::start().await;
+    let generation = adapter(&rig, FIRMWARE, b"the weights").await;
+    let node = rig.linked(rig.device("phone").await).await;
+    let go_on = node.engine.block_load();
+    let waiting = rig.execute(&node.id, with(generation)).await.unwrap();
+    let mut loading = node.engine.loading.subscribe();
+    in_time(loading.wait_for(|begun| *begun == 1)).await.unwrap();
+    for _ in 0..3 {
+        let events = all(rig.execute(&node.id, generate("count 20")).await.unwrap()).await;
+        assert!(events.iter().all(Result::is_ok), "{events:?}");
+        assert_eq!(events.len(), 22, "a start, 20 texts, an end");
+    }
+    assert!(node.engine.loaded.lock().is_empty(), "it still loads");
+    go_on.send(()).unwrap();
+    let events = all(waiting).await;
+    assert!(events.iter().all(Result::is_ok), "{events:?}");
+    assert_eq!(*node.engine.loaded.lock(), [b"the weights".to_vec()]);
+}
+
+#[tokio::test]
 async fn an_evicted_adapter_comes_back_from_disk_and_a_rotten_file_from_the_gateway() {
     let rig = Rig::start().await;
     let generation = adapter(&rig, FIRMWARE, b"the weights").await;

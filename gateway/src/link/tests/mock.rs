@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use futures_util::{StreamExt as _, stream};
 use node::{AdapterFiles, EngineStats, Events, Runs};
@@ -11,6 +12,8 @@ use protocol::{
     GenerateWork, GenerationId, Prompt, Usage, Work, WorkError,
 };
 use tokio::sync::{Notify, watch};
+
+use super::rig::PATIENCE;
 
 /// What the mock's firmware is called in the registry.
 pub const FIRMWARE: &str = "name = \"mock\"\n";
@@ -24,6 +27,10 @@ pub struct MockEngine {
     pub pinned: watch::Sender<BTreeSet<GenerationId>>,
     /// Weights that were loaded, in order.
     pub loaded: parking_lot::Mutex<Vec<Vec<u8>>>,
+    /// Loads that have begun.
+    pub loading: watch::Sender<usize>,
+    /// What the next load waits for.
+    may_load: parking_lot::Mutex<Option<mpsc::Receiver<()>>>,
     /// Works that were dropped before their end.
     pub dropped: watch::Sender<usize>,
     release: Arc<Notify>,
@@ -46,6 +53,8 @@ impl MockEngine {
             resident: parking_lot::Mutex::default(),
             pinned: watch::Sender::default(),
             loaded: parking_lot::Mutex::default(),
+            loading: watch::Sender::default(),
+            may_load: parking_lot::Mutex::default(),
             dropped: watch::channel(0).0,
             release: Arc::new(Notify::new()),
             stopped: AtomicBool::new(false),
@@ -55,6 +64,13 @@ impl MockEngine {
     /// Lets one `hold` end.
     pub fn release(&self) {
         self.release.notify_one();
+    }
+
+    /// Lets the next load of an adapter take as long as it takes to send something.
+    pub fn block_load(&self) -> mpsc::SyncSender<()> {
+        let (send, receive) = mpsc::sync_channel(1);
+        *self.may_load.lock() = Some(receive);
+        send
     }
 
     /// Ends as an engine does whose thread panics.
@@ -107,6 +123,11 @@ impl Runs for MockEngine {
         manifest: &AdapterManifest,
         files: AdapterFiles,
     ) -> Result<AdapterProof, WorkError> {
+        self.loading.send_modify(|count| *count += 1);
+        let blocked = self.may_load.lock().take();
+        if let Some(blocked) = blocked {
+            blocked.recv_timeout(PATIENCE).expect("the test lets it go on in time");
+        }
         let weights = std::fs::read(files.weights).expect("the node keeps the file while it loads");
         self.loaded.lock().push(weights);
         self.resident.lock().insert(manifest.id());

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::mock::MockEngine;
 
 /// Longest that anything may take; nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Rig {
     pub links: Links,
@@ -158,7 +158,7 @@ impl Rig {
         deadline: Duration,
     ) -> Result<Events, WorkError> {
         let request_id = RequestId::from("req-test");
-        let context = ExecuteContext { request_id, deadline, traceparent: None };
+        let context = ExecuteContext { request_id, deadline, traceparent: None, tracestate: None };
         self.links.execute(node, Work::Generate(work), context).await
     }
 }

@@ -1,0 +1,1 @@
+select name from adapter where tenant_id = ? and number = ?
