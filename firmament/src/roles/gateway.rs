@@ -7,9 +7,10 @@ use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
 use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use serde_json::json;
-use store::{LiveState, Registry};
+use store::Registry;
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
+use super::live::LiveArguments;
 use super::record::Record;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
@@ -22,6 +23,8 @@ pub struct Arguments {
     gateway: GatewayConfig,
     #[command(flatten)]
     scheduler: SchedulerConfig,
+    #[command(flatten)]
+    live: LiveArguments,
 }
 
 /// A gateway that has its address, with the scheduler that it needs.
@@ -42,7 +45,7 @@ impl Front {
     ) -> Result<Self, Failure> {
         scheduler.limits().map_err(Failure::usage)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let live: Arc<dyn LiveState> = Arc::clone(&record.live) as _;
+        let live = Arc::clone(&record.live);
         let context = GatewayContext {
             registry: Arc::clone(&record.registry) as Arc<dyn Registry>,
             blobs: record.blobs.clone(),
@@ -79,7 +82,7 @@ impl Front {
 /// Runs the role until it is told to stop.
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
-    let record = Record::open(data).await?;
+    let record = arguments.live.open(Record::open(data).await?).await?;
     let metrics = Arc::new(Metrics::new());
     let drain = arguments.gateway.drain_timeout;
     let front =
