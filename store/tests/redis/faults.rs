@@ -103,7 +103,7 @@ async fn a_server_that_is_slow_delays_what_can_wait_and_no_rate_limit() {
     let mut config = RedisConfig::new(&server.url(), 1).unwrap();
     config.deadline = PATIENCE;
     let live = RedisLiveState::connect(config).await.unwrap();
-    age(&server, &live).await;
+    age(&server).await;
     let slow = Arc::clone(&server);
     let slow = tokio::task::spawn_blocking(move || slow.command("CLIENT PAUSE 2000 ALL"));
     eventually("the share decides", async || {
@@ -120,7 +120,7 @@ async fn a_server_that_is_slow_delays_what_can_wait_and_no_rate_limit() {
 async fn a_key_that_holds_something_else_is_an_error_or_the_gateways_own_share() {
     let server = Redis::start();
     let live = patient(&server, 1).await;
-    age(&server, &live).await;
+    age(&server).await;
     server.command("SET firmament:1:presence x");
     server.command("SET firmament:1:bucket:k x");
     let refused = beat(&live).await.unwrap_err();

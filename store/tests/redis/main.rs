@@ -28,7 +28,14 @@ fn now() -> OffsetDateTime {
 
 /// A gateway with the deadlines that it has.
 async fn gateway(server: &Redis, number: u128) -> RedisLiveState {
-    RedisLiveState::connect(RedisConfig::new(&server.url(), number).unwrap()).await.unwrap()
+    let config = RedisConfig::new(&server.url(), number).unwrap();
+    let mut live = None;
+    eventually("it connects", async || {
+        live = RedisLiveState::connect(config.clone()).await.ok();
+        live.is_some()
+    })
+    .await;
+    live.unwrap()
 }
 
 /// A gateway that waits for Redis, so that a slow machine changes nothing.
@@ -39,9 +46,9 @@ async fn patient(server: &Redis, number: u128) -> RedisLiveState {
 }
 
 /// Makes the server one that has been up for long: its buckets begin full.
-async fn age(server: &Redis, live: &RedisLiveState) {
+async fn age(server: &Redis) {
     let bucket = Bucket { capacity: 1.0, refill_per_second: 1.0 };
-    live.take("first", 0.0, bucket, now()).await.unwrap();
+    patient(server, 1).await.take("first", 0.0, bucket, now()).await.unwrap();
     server.command("SET firmament:1:birth 1");
 }
 
