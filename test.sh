@@ -20,6 +20,7 @@ needs() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     command -v valgrind >/dev/null || missing+=(valgrind)
+    command -v redis-server >/dev/null || missing+=(redis-server)
     [ "${#missing[@]}" = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing ${missing[*]}"

@@ -319,7 +319,8 @@ const fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::TokenSpent => StatusCode::UNAUTHORIZED,
         StoreError::TokenKind(_) | StoreError::NodeRevoked(_) => StatusCode::FORBIDDEN,
         StoreError::Interrupted { .. } => StatusCode::REQUEST_TIMEOUT,
-        StoreError::Full { .. }
+        StoreError::Live(_)
+        | StoreError::Full { .. }
         | StoreError::DiskFull { .. }
         | StoreError::ReadOnly { .. }
         | StoreError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,

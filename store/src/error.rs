@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use protocol::{AdapterName, Digest, GenerationId, NodeId, NodeKind};
 
+use crate::live::LiveError;
 use crate::registry::GenerationState;
 
 /// What kind of thing an error is about.
@@ -86,6 +87,8 @@ pub enum StoreError {
     Full { what: &'static str, limit: usize },
     #[error("stream `{stream}` expects index {expected}, not {given}")]
     OutOfOrder { stream: String, expected: u64, given: u64 },
+    #[error(transparent)]
+    Live(#[from] LiveError),
 
     #[error("the disk is full")]
     DiskFull { source: Box<dyn std::error::Error + Send + Sync> },
@@ -133,6 +136,7 @@ impl StoreError {
             Self::Interrupted { .. } => "interrupted",
             Self::Full { .. } => "full",
             Self::OutOfOrder { .. } => "out_of_order",
+            Self::Live(error) => error.code(),
             Self::DiskFull { .. } => "disk_full",
             Self::ReadOnly { .. } => "read_only",
             Self::Busy { .. } => "registry_busy",
@@ -147,6 +151,7 @@ impl StoreError {
     /// Whether the same call may succeed a little later.
     pub const fn retryable(&self) -> bool {
         match self {
+            Self::Live(error) => error.retryable(),
             Self::Interrupted { .. }
             | Self::Full { .. }
             | Self::DiskFull { .. }

@@ -10,6 +10,8 @@ mod sqlite;
 
 pub use blobs::{Blobs, StagedBlob};
 pub use error::{ObjectKind, StoreError};
-pub use live::{LiveState, MemoryLimits, MemoryLiveState};
+pub use live::{
+    LiveError, LiveState, MemoryLimits, MemoryLiveState, RedisConfig, RedisLimits, RedisLiveState,
+};
 pub use registry::Registry;
 pub use sqlite::SqliteRegistry;

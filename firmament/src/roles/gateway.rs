@@ -7,9 +7,10 @@ use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
 use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use serde_json::json;
-use store::{LiveState, Registry};
+use store::Registry;
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
+use super::live::LiveArguments;
 use super::record::Record;
 use crate::commands::shelf;
 use crate::data::DataDir;
@@ -23,6 +24,8 @@ pub struct Arguments {
     gateway: GatewayConfig,
     #[command(flatten)]
     scheduler: SchedulerConfig,
+    #[command(flatten)]
+    live: LiveArguments,
 }
 
 /// A gateway that has its address, with the scheduler that it needs.
@@ -43,7 +46,7 @@ impl Front {
     ) -> Result<Self, Failure> {
         scheduler.limits().map_err(Failure::usage)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let live: Arc<dyn LiveState> = Arc::clone(&record.live) as _;
+        let live = Arc::clone(&record.live);
         let context = GatewayContext {
             registry: Arc::clone(&record.registry) as Arc<dyn Registry>,
             blobs: record.blobs.clone(),
@@ -80,7 +83,7 @@ impl Front {
 /// Runs the role until it is told to stop.
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
-    let record = Record::open(data).await?;
+    let record = arguments.live.open(Record::open(data).await?).await?;
     record.enter(&shelf::in_use(data)?).await?;
     for here in shelf::all(data).iter().filter(|known| known.folder.is_some()) {
         record.enter(here).await?;

@@ -9,6 +9,8 @@ mod dial;
 mod engine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "gateway")]
+mod live;
 #[cfg(feature = "up")]
 mod ready;
 #[cfg(feature = "gateway")]

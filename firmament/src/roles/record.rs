@@ -6,7 +6,7 @@ use gateway::{ApiToken, LOCAL_TENANT, Right};
 use protocol::TenantId;
 use protocol::api::{KeyCreated, KeyInfo, KeyRequest};
 use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
-use store::{Blobs, MemoryLimits, MemoryLiveState, SqliteRegistry, StoreError};
+use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, SqliteRegistry, StoreError};
 use time::OffsetDateTime;
 
 use crate::commands::shelf::Known;
@@ -21,7 +21,7 @@ pub struct Record {
     /// Files by digest.
     pub blobs: Blobs,
     /// Presence, routing, limits.
-    pub live: Arc<MemoryLiveState>,
+    pub live: Arc<dyn LiveState>,
 }
 
 impl Record {

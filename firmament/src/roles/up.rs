@@ -21,6 +21,7 @@ use worker::{WorkerConfig, WorkerContext};
 
 use super::engine::EngineArguments;
 use super::gateway::Front;
+use super::live::LiveArguments;
 use super::ready;
 use super::record::{Record, broken};
 use crate::commands::shelf::Known;
@@ -41,6 +42,8 @@ pub struct Arguments {
     device: DeviceAgentConfig,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    live: LiveArguments,
 }
 
 /// What runs, as far as it has been started.
@@ -61,7 +64,7 @@ struct Up<'a> {
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
     let known = arguments.engine.known(data)?;
-    let record = Record::open(data).await?;
+    let record = arguments.live.open(Record::open(data).await?).await?;
     let metrics = Arc::new(Metrics::new());
     let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
     let drain = gateway.drain_timeout;

@@ -1,10 +1,50 @@
-//! One token bucket as pure arithmetic.
+//! Token buckets in memory: one as pure arithmetic, and a bounded table of them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use super::{Bucket, Take};
+use crate::StoreError;
+
+/// The buckets that are not full, by key.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    limit: usize,
+    levels: Mutex<HashMap<String, Level>>,
+}
+
+impl Buckets {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, levels: Mutex::default() }
+    }
+
+    /// Works on the level of `key` as of `now`.
+    pub(super) fn level<T>(
+        &self,
+        key: &str,
+        shape: Bucket,
+        now: OffsetDateTime,
+        work: impl FnOnce(&mut Level) -> T,
+    ) -> Result<T, StoreError> {
+        let mut levels = self.levels.lock();
+        if let Some(level) = levels.get_mut(key) {
+            level.refill(shape, now);
+            return Ok(work(level));
+        }
+        let limit = self.limit;
+        if levels.len() >= limit {
+            levels.retain(|_, level| !level.is_full_at(now));
+        }
+        if levels.len() >= limit {
+            return Err(StoreError::Full { what: "rate buckets", limit });
+        }
+        let level = levels.entry(key.to_owned()).or_insert_with(|| Level::full(shape, now));
+        Ok(work(level))
+    }
+}
 
 /// What is left in a bucket, as of an instant.
 #[derive(Debug, Clone, Copy)]

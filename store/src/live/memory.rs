@@ -1,6 +1,6 @@
 //! Live state in this process's memory: for one gateway, gone with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::bucket::Level;
+use super::bucket::Buckets;
 use super::stream::StreamLogs;
 use super::{Bucket, LiveState, Presence, StreamRead, Take};
 use crate::StoreError;
@@ -52,7 +52,7 @@ pub struct MemoryLiveState {
     limits: MemoryLimits,
     presence: Mutex<BTreeMap<NodeId, Lease>>,
     routing: watch::Sender<Bytes>,
-    buckets: Mutex<HashMap<String, Level>>,
+    buckets: Buckets,
     streams: Mutex<StreamLogs>,
 }
 
@@ -69,33 +69,9 @@ impl MemoryLiveState {
             limits,
             presence: Mutex::default(),
             routing: watch::channel(Bytes::new()).0,
-            buckets: Mutex::default(),
+            buckets: Buckets::new(limits.buckets),
             streams: Mutex::default(),
         }
-    }
-
-    /// Works on the level of `key` as of `now`.
-    fn level<T>(
-        &self,
-        key: &str,
-        shape: Bucket,
-        now: OffsetDateTime,
-        work: impl FnOnce(&mut Level) -> T,
-    ) -> Result<T, StoreError> {
-        let mut buckets = self.buckets.lock();
-        if let Some(level) = buckets.get_mut(key) {
-            level.refill(shape, now);
-            return Ok(work(level));
-        }
-        let limit = self.limits.buckets;
-        if buckets.len() >= limit {
-            buckets.retain(|_, level| !level.is_full_at(now));
-        }
-        if buckets.len() >= limit {
-            return Err(StoreError::Full { what: "rate buckets", limit });
-        }
-        let level = buckets.entry(key.to_owned()).or_insert_with(|| Level::full(shape, now));
-        Ok(work(level))
     }
 }
 
@@ -158,7 +134,7 @@ impl LiveState for MemoryLiveState {
         bucket: Bucket,
         now: OffsetDateTime,
     ) -> Result<Take, StoreError> {
-        self.level(key, bucket, now, |level| level.take(cost))
+        self.buckets.level(key, bucket, now, |level| level.take(cost))
     }
 
     async fn charge(
@@ -168,7 +144,7 @@ impl LiveState for MemoryLiveState {
         bucket: Bucket,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        self.level(key, bucket, now, |level| level.charge(cost))
+        self.buckets.level(key, bucket, now, |level| level.charge(cost))
     }
 
     async fn refund(
@@ -178,7 +154,7 @@ impl LiveState for MemoryLiveState {
         bucket: Bucket,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        self.level(key, bucket, now, |level| level.give(cost))
+        self.buckets.level(key, bucket, now, |level| level.give(cost))
     }
 
     async fn append(

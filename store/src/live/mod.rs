@@ -4,7 +4,7 @@
 //!
 //! A trait used as `Arc<dyn LiveState>`, for the reasons given in [`crate::registry`]. To lose all of
 //! it loses no accepted work: nodes appear again with their next heartbeat, streams answer that they
-//! cannot be resumed, and a bucket starts full, never fuller.
+//! cannot be resumed, and a bucket starts with no more than it can still have had.
 //!
 //! All of it is bounded. The answers to "full": presence and buckets refuse with
 //! [`StoreError::Full`] (a bucket that has refilled is forgotten first, which changes nothing); a stream
@@ -12,6 +12,7 @@
 
 mod bucket;
 mod memory;
+mod redis;
 mod stream;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 pub use memory::{MemoryLimits, MemoryLiveState};
+pub use redis::{LiveError, RedisConfig, RedisLimits, RedisLiveState};
 
 use crate::StoreError;
 
@@ -88,6 +90,9 @@ pub enum StreamRead {
 }
 
 /// Presence, routing, rate buckets and stream logs.
+///
+/// # Errors
+/// Beside what each method names, [`StoreError::Live`] where live state is not in this process.
 #[async_trait]
 pub trait LiveState: Send + Sync {
     /// Says that a node is alive until `now + ttl`, replacing what it said before.
@@ -109,6 +114,9 @@ pub trait LiveState: Send + Sync {
     async fn present(&self, now: OffsetDateTime) -> Result<Vec<Presence>, StoreError>;
 
     /// Replaces the routing snapshot; watchers see the latest, not each.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
     async fn publish_routing(&self, snapshot: Bytes) -> Result<(), StoreError>;
 
     /// Follows the routing snapshot; empty before the first.

@@ -11,7 +11,7 @@ use super::{MemoryLimits, StreamRead};
 use crate::StoreError;
 
 /// What an event costs beside its bytes, so that empty ones are bounded too.
-const EVENT_OVERHEAD_BYTES: usize = 64;
+pub(super) const EVENT_OVERHEAD_BYTES: usize = 64;
 
 /// All logs. `by_expiry` holds each log once: the first is the one that was quiet longest.
 #[derive(Debug, Default)]

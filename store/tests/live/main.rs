@@ -5,16 +5,24 @@
 
 mod cases;
 
-use std::sync::Arc;
+use std::future::{Ready, ready};
+use std::time::Duration;
 
-use store::{LiveState, MemoryLimits, MemoryLiveState};
+use store::live::Bucket;
+use store::{LiveState as _, MemoryLimits, MemoryLiveState};
+use store::{RedisConfig, RedisLimits, RedisLiveState};
+use testkit::Redis;
+use time::OffsetDateTime;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 macro_rules! conformance {
     ($implementation:ident, $open:path; $($case:ident,)*) => {
         mod $implementation {
-            $(#[tokio::test(start_paused = true)]
+            $(#[tokio::test]
             async fn $case() {
-                crate::cases::$case($open().as_ref()).await;
+                let (live, _server) = $open().await;
+                crate::cases::$case(&live).await;
             })*
         }
     };
@@ -39,10 +47,26 @@ macro_rules! conformance {
     };
 }
 
-/// Small enough that the suite reaches the bounds.
-fn memory() -> Arc<dyn LiveState> {
+// Both are small enough that the suite reaches the bounds.
+
+fn memory() -> Ready<(MemoryLiveState, ())> {
     let limits = MemoryLimits { stream_bytes: cases::STREAM_BYTES, ..MemoryLimits::default() };
-    Arc::new(MemoryLiveState::new(limits))
+    ready((MemoryLiveState::new(limits), ()))
+}
+
+/// A Redis that has been up for longer than any bucket takes to fill, and is waited for: what becomes of
+/// calls when it is not is for `tests/redis.rs`.
+async fn redis() -> (RedisLiveState, Redis) {
+    let server = Redis::start();
+    let mut config = RedisConfig::new(&server.url(), 1).unwrap();
+    config.limits = RedisLimits { stream_bytes: cases::STREAM_BYTES, ..RedisLimits::default() };
+    (config.deadline, config.bucket_deadline) = (PATIENCE, PATIENCE);
+    let live = RedisLiveState::connect(config).await.unwrap();
+    let bucket = Bucket { capacity: 1.0, refill_per_second: 1.0 };
+    live.take("first", 0.0, bucket, OffsetDateTime::UNIX_EPOCH).await.unwrap();
+    server.command("SET firmament:1:birth 1");
+    (live, server)
 }
 
 conformance!(in_memory, crate::memory);
+conformance!(in_redis, crate::redis);

@@ -1,0 +1,89 @@
+//! Where live state is: in this process, or in a Redis that several gateways share.
+
+use std::sync::Arc;
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use store::{RedisConfig, RedisLiveState, StoreError};
+
+use super::record::Record;
+use crate::failure::{Exit, Failure};
+
+/// Settings of the live state.
+#[derive(Debug, Clone, Args)]
+pub struct LiveArguments {
+    /// Redis for presence, routing, rate limits and stream logs, as redis://user:password@host:6379/0
+    /// [default: in this process].
+    #[arg(long, env = "FIRMAMENT_LIVE", hide_env_values = true, value_name = "URL")]
+    live: Option<SecretString>,
+}
+
+impl LiveArguments {
+    /// The record with its live state where it was said to be.
+    pub async fn open(&self, record: Record) -> Result<Record, Failure> {
+        let Some(address) = &self.live else { return Ok(record) };
+        let address = address.expose_secret();
+        let config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
+        let live = RedisLiveState::connect(config).await.map_err(away)?;
+        Ok(Record { live: Arc::new(live), ..record })
+    }
+}
+
+fn away(error: StoreError) -> Failure {
+    if error.retryable() {
+        return Failure::with(Exit::Unreachable, error, "start Redis, or check --live");
+    }
+    Failure::with(Exit::Denied, error, "check the user and password of --live")
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::NodeId;
+    use store::live::Presence;
+    use testkit::Redis;
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::data::DataDir;
+
+    async fn open(folder: &tempfile::TempDir, live: Option<String>) -> Result<Record, Failure> {
+        let data = DataDir::new(Some(folder.path().to_owned()))?;
+        let record = Record::open(&data).await?;
+        LiveArguments { live: live.map(SecretString::from) }.open(record).await
+    }
+
+    #[tokio::test]
+    async fn what_one_server_knows_in_redis_another_sees_and_without_it_does_not() {
+        let folders =
+            [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("another")];
+        let redis = Redis::start();
+        let one = open(&folders[0], Some(redis.url())).await.expect("Redis is there");
+        let node = NodeId::from("a");
+        let presence = Presence { node, epoch: 1, value: "here".into() };
+        let (now, lease) = (OffsetDateTime::now_utc(), std::time::Duration::from_secs(30));
+        one.live.put_presence(presence.clone(), lease, now).await.expect("Redis is there");
+        let other = open(&folders[1], Some(redis.url())).await.expect("Redis is there");
+        assert_eq!(other.live.present(now).await.expect("Redis is there"), [presence]);
+        let alone = open(&folders[1], None).await.expect("nothing is needed");
+        assert_eq!(alone.live.present(now).await.expect("memory is there"), []);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_is_refused_without_showing_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut redis = Redis::with_password("hush");
+        let (right, wrong) = (redis.url(), redis.url().replace("hush", "hash"));
+        let denied = open(&folder, Some(wrong)).await.err().expect("the password is wrong");
+        redis.stop();
+        let away = open(&folder, Some(right.clone())).await.err().expect("nobody is there");
+        let other = right.replace("redis://", "http://");
+        let usage = open(&folder, Some(other)).await.err().expect("that is no Redis");
+        for failure in [denied, away, usage] {
+            let shown = format!("{failure} {failure:?}");
+            assert!(shown.contains("live state"), "{shown}");
+            assert!(!shown.contains("hush") && !shown.contains("hash"), "{shown}");
+        }
+        let arguments = LiveArguments { live: Some(right.into()) };
+        assert!(!format!("{arguments:?}").contains("hush"));
+    }
+}
