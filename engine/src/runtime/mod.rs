@@ -32,4 +32,4 @@ pub(crate) use step::{Limits, Shared, StepLoop};
 pub use stream::EventStream;
 pub(crate) use stream::channel;
 pub(crate) use text::TextOutput;
-pub(crate) use tools::{tool_grammar, tool_json, tool_prompt};
+pub(crate) use tools::{ToolParser, tool_grammar, tool_json, tool_prompt};
