@@ -19,6 +19,7 @@ mod stop;
 mod stream;
 mod text;
 mod tools;
+mod turn;
 
 pub(crate) use commands::{Command, ProbeReport};
 pub(crate) use prefix::Scope;
