@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    Constraint, EmbedWork, ErrorCode, GenerateWork, Prompt, Sampling, TenantId, Work, WorkError,
+    EmbedWork, ErrorCode, GenerateWork, Prompt, Sampling, TenantId, ToolChoice, Work, WorkError,
 };
 
 use crate::backbone::Adapters;
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::prompt::invalid;
 use crate::runtime::{
     Command, EventStream, Generate, Goal, History, NewRequest, NewSequence, PromptScores, Scope,
-    TextOutput, channel, tool_grammar,
+    TextOutput, ToolParser, channel, tool_grammar,
 };
 
 /// Answers to one request.
@@ -44,18 +44,17 @@ impl Engine {
         let tokens = self.inner.firmware.tokens_of(&work.prompt)?;
         let max_tokens = self.answer_limit(tokens.len(), work.max_tokens)?;
         let scope = Arc::new(scope(&work.tenant, &adapters));
-        let constraint = constraint_of(work);
-        let sequences: Result<Vec<_>, WorkError> = (0..work.choices)
+        let matcher = self.matcher(work)?;
+        let sequences = (0..work.choices)
             .map(|choice| {
-                let matcher = constraint.as_ref().map(|c| self.matcher(c)).transpose()?;
-                let goal = self.generate(work, choice, &tokens, max_tokens, matcher);
+                let goal = self.generate(work, choice, &tokens, max_tokens, matcher.clone());
                 let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
-                Ok(NewSequence { tokens: tokens.clone(), adapters, scope, goal })
+                NewSequence { tokens: tokens.clone(), adapters, scope, goal }
             })
             .collect();
         // The prompt token by token, a text and a call per token, each choice's last words and end.
         let events_max = tokens.len() + work.choices as usize * (2 * max_tokens + 8) + 8;
-        self.enqueue(sequences?, events_max)
+        self.enqueue(sequences, events_max)
     }
 
     fn generate(
@@ -79,7 +78,7 @@ impl Engine {
             scores,
             tells_end: scored.is_some(),
             matcher,
-            text: TextOutput::new(tokenizer, work.stop.clone(), has_tools(&work.prompt)),
+            text: TextOutput::new(tokenizer, work.stop.clone(), tool_parser(work)),
             history: history(&work.sampling, tokens),
             sampling: work.sampling.clone(),
             generated: 0,
@@ -134,24 +133,34 @@ impl Engine {
         Ok(asked.unwrap_or(left).min(left))
     }
 
-    fn matcher(&self, constraint: &Constraint) -> Result<Matcher, WorkError> {
-        Ok(self.inner.firmware.grammars()?.compile(constraint)?)
+    /// What holds the answer to the caller's form and its calls to their tools' schemas.
+    fn matcher(&self, work: &GenerateWork) -> Result<Option<Matcher>, WorkError> {
+        let answer = work.constraint.as_ref();
+        let called = match &work.prompt {
+            Prompt::Chat { tools, tool_choice, .. } => tool_grammar(tools, tool_choice, answer),
+            Prompt::Text(_) | Prompt::Tokens(_) => None,
+        };
+        let firmware = &self.inner.firmware;
+        Ok(match (called, answer) {
+            (Some(called), _) => {
+                Some(firmware.grammars()?.compile_parts(&called.rules, &called.parts)?)
+            }
+            (None, Some(answer)) => Some(firmware.grammars()?.compile(answer)?),
+            (None, None) => None,
+        })
     }
 }
 
-/// What the answer must look like: the caller's constraint, or a call that is demanded.
-fn constraint_of(work: &GenerateWork) -> Option<Constraint> {
-    let demanded = match &work.prompt {
-        Prompt::Chat { tools, tool_choice, .. } => tool_grammar(tools, tool_choice),
-        Prompt::Text(_) | Prompt::Tokens(_) => None,
-    };
-    demanded.map(Constraint::Lark).or_else(|| work.constraint.clone())
-}
-
-fn has_tools(prompt: &Prompt) -> bool {
-    use protocol::ToolChoice;
-    matches!(prompt, Prompt::Chat { tools, tool_choice, .. }
-        if !tools.is_empty() && *tool_choice != ToolChoice::None)
+/// Finds calls in the answer, if there may be any. An answer whose form the caller gave is a call only
+/// between tags.
+fn tool_parser(work: &GenerateWork) -> Option<ToolParser> {
+    let Prompt::Chat { tools, tool_choice, .. } = &work.prompt else { return None };
+    if tools.is_empty() || *tool_choice == ToolChoice::None {
+        return None;
+    }
+    let free = *tool_choice == ToolChoice::Auto && work.constraint.is_none();
+    let names = tools.iter().map(|tool| tool.name.as_str());
+    Some(if free { ToolParser::with_bare(names) } else { ToolParser::default() })
 }
 
 /// Only the repetition penalty looks at the prompt.

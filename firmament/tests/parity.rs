@@ -102,6 +102,47 @@ fn says_what_llama_cpp_says(name: &str, recorded: &str) {
 }
 
 #[test]
+fn the_default_firmware_cuts_text_as_llama_cpp_does() {
+    let recorded = include_str!("../../engine/tests/golden/tokenize_smollm2.json");
+    cuts_text_as_llama_cpp_does(DEFAULT, recorded);
+}
+
+#[test]
+fn gemma_3_cuts_text_as_llama_cpp_does() {
+    let recorded = include_str!("../../engine/tests/golden/tokenize_gemma3.json");
+    cuts_text_as_llama_cpp_does("gemma-3-270m", recorded);
+}
+
+#[test]
+fn qwen_2_5_cuts_text_as_llama_cpp_does() {
+    let recorded = include_str!("../../engine/tests/golden/tokenize_qwen25.json");
+    cuts_text_as_llama_cpp_does("qwen2.5-coder-0.5b", recorded);
+}
+
+/// Awkward strings: to the same tokens, and back to the same text with control tokens spelled out.
+fn cuts_text_as_llama_cpp_does(name: &str, recorded: &str) {
+    let data = real_of(name);
+    let directory = FirmwareDir::open(&firmware(data.path(), name)).expect("a firmware");
+    let loaded = LoadedFirmware::load(&directory).expect("it loads");
+    let tokenizer = loaded.tokenizer();
+    let recorded: Value = serde_json::from_str(recorded).expect("JSON");
+    let cases = recorded["cases"].as_array().expect("cases");
+    assert!(cases.len() >= 40, "{} cases", cases.len());
+    for case in cases {
+        let text = case["text"].as_str().expect("text");
+        let flag = |key: &str| case[key].as_bool().expect("a flag");
+        let bos = tokenizer.bos().filter(|_| flag("add_special") && tokenizer.adds_bos());
+        let tokens = tokenizer.encode(text, flag("parse_special"));
+        let tokens: Vec<u32> = bos.into_iter().chain(tokens).collect();
+        assert_eq!(tokens, ids(&case["ids"]), "{case}");
+        let bytes = tokens.iter().flat_map(|token| tokenizer.token_bytes(*token));
+        let bytes: Vec<u8> = bytes.copied().collect();
+        let back = case["detokenized"].as_str().expect("text");
+        assert_eq!(String::from_utf8_lossy(&bytes), back, "{case}");
+    }
+}
+
+#[test]
 fn an_answer_is_the_same_alone_and_among_others() {
     let data = real();
     let engine = engine(data.path());

@@ -45,6 +45,9 @@ pub struct Tool {
     pub description: Option<String>,
     /// JSON schema of its arguments, an object schema.
     pub parameters: Value,
+    /// Hold each call to the schema, also one that the model chooses to make.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 /// One call of a function.

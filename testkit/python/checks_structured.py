@@ -122,6 +122,47 @@ def a_tool_call_streams_in_pieces(target: Target) -> None:
     assert arguments == whole.function.arguments
 
 
+def a_strict_tool_may_be_called_or_not(target: Target) -> None:
+    assert all(tool["function"]["strict"] for tool in TOOLS)
+    for choice in ({}, {"tool_choice": "auto"}):
+        reply = target.chat(**ASKED, **choice).choices[0]
+        calls = reply.message.tool_calls or []
+        assert calls or reply.message.content, reply
+        assert (reply.finish_reason == "tool_calls") == bool(calls) or (
+            reply.finish_reason == "length"
+        ), reply
+        if reply.finish_reason != "length":  # else the last call may be cut off
+            for call in calls:
+                ARGUMENTS[call.function.name].model_validate_json(call.function.arguments)
+
+
+def an_answer_beside_strict_tools_streams_the_same_text(target: Target) -> None:
+    asked = {**ASKED, "messages": [{"role": "user", "content": "Say hello."}]}
+    message = target.chat(**asked).choices[0].message
+    text, arguments = "", ""
+    for chunk in target.chat(**asked, stream=True):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            arguments += "".join(c.function.arguments or "" for c in choice.delta.tool_calls or [])
+    assert text == (message.content or ""), (text, message)
+    assert arguments == "".join(c.function.arguments for c in message.tool_calls or []), message
+
+
+def tools_and_a_json_schema_go_together(target: Target) -> None:
+    reply = target.client.chat.completions.parse(
+        model=target.model,
+        messages=ASKED["messages"],
+        tools=TOOLS,
+        temperature=0,
+        max_completion_tokens=256,
+        response_format=Shape,
+    ).choices[0]
+    calls = reply.message.tool_calls or []
+    for call in calls:
+        assert isinstance(call.function.parsed_arguments, ARGUMENTS[call.function.name]), call
+    assert calls or isinstance(reply.message.parsed, Shape), reply
+
+
 def a_tool_result_is_taken_back(target: Target) -> None:
     message = target.chat(**ASKED, tool_choice="required").choices[0].message
     results = [
@@ -166,6 +207,9 @@ CHECKS = [
     a_named_tool_is_called,
     no_tool_is_called_when_forbidden,
     a_tool_call_streams_in_pieces,
+    a_strict_tool_may_be_called_or_not,
+    an_answer_beside_strict_tools_streams_the_same_text,
+    tools_and_a_json_schema_go_together,
     a_tool_result_is_taken_back,
     functions_are_called_in_the_older_form,
 ]

@@ -5,10 +5,12 @@ use serde_json::{Map, Value};
 
 use super::AdapterError;
 use super::fields::{Fields, bad, clip, unsupported};
-use super::modules::{Layers, Modules, Overrides, full_match, key_pattern, layer_pattern};
+use super::modules::{Layers, Modules, Overrides, full_match, layer_pattern};
 
 /// Most entries of a list or pattern; a pattern by full name has 7 per layer.
 const ENTRIES_MAX: usize = 1024;
+/// Most expressions for where layers are; PEFT's own models have one each.
+const LAYER_PATTERNS_MAX: usize = 16;
 const RANK_MAX: u64 = 1 << 16;
 const ALPHA_MAX: f64 = 1e6;
 
@@ -118,7 +120,7 @@ fn flag(field: &'static str, value: Option<Value>) -> Result<bool, AdapterError>
     value.as_bool().ok_or_else(|| bad(field, "is neither true nor false"))
 }
 
-fn overrides<T>(
+fn overrides<T: Copy>(
     field: &'static str,
     value: Option<Value>,
     read: impl Fn(&'static str, &Value) -> Result<T, AdapterError>,
@@ -129,9 +131,9 @@ fn overrides<T>(
     };
     let mut entries = Vec::with_capacity(map.len());
     for (key, value) in &map {
-        entries.push((key_pattern(field, key)?, read(field, value)?));
+        entries.push((key.as_str(), read(field, value)?));
     }
-    Ok(Overrides(entries))
+    Overrides::new(field, &entries)
 }
 
 /// A list of names, or one expression; `None` if it is absent or empty.
@@ -162,6 +164,9 @@ fn layers(indices: Option<Value>, pattern: Option<Value>) -> Result<Option<Layer
         Some(value) => texts("layers_pattern", value)?,
         None => Vec::new(),
     };
+    if names.len() > LAYER_PATTERNS_MAX {
+        return Err(bad("layers_pattern", format!("has more than {LAYER_PATTERNS_MAX} entries")));
+    }
     if indices.is_empty() {
         return Ok(None);
     }

@@ -2,7 +2,7 @@
 //! Source: `check_target_module_exists` (`peft/tuners/tuners_utils.py`) and `get_pattern_key`
 //! (`peft/utils/other.py`). Module names have no prefix here: `model.layers.0.self_attn.q_proj`.
 
-use regex::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use super::AdapterError;
 use super::fields::{bad, unsupported};
@@ -11,6 +11,8 @@ use super::fields::{bad, unsupported};
 const TEXT_BYTES_MAX: usize = 1024;
 /// Largest compiled expression.
 const REGEX_BYTES_MAX: usize = 256 << 10;
+/// Largest compiled expressions of one map; a full name for each of 1024 modules takes about half.
+const ALL_BYTES_MAX: usize = 16 << 20;
 
 /// A choice of modules, as in `target_modules` and `exclude_modules`.
 #[derive(Debug)]
@@ -33,7 +35,11 @@ pub(super) struct Layers {
 
 /// Values by name pattern; the first pattern that matches counts.
 #[derive(Debug)]
-pub(super) struct Overrides<T>(pub(super) Vec<(Regex, T)>);
+pub(super) struct Overrides<T> {
+    /// Together, so that one bound holds for all of them.
+    patterns: RegexSet,
+    values: Vec<T>,
+}
 
 impl Modules {
     /// Whether the list, or the expression, holds the module.
@@ -61,24 +67,30 @@ impl Layers {
 }
 
 impl<T: Copy> Overrides<T> {
+    /// For each key as in `re.match(rf"(.*\.)?({key})$", module)` its value.
+    pub(super) fn new(field: &'static str, entries: &[(&str, T)]) -> Result<Self, AdapterError> {
+        for (key, _) in entries {
+            check_length(field, key)?;
+        }
+        let keys = entries.iter().map(|(key, _)| format!(r"\A(?:(?:.*\.)?(?:{key}))\z"));
+        let patterns = RegexSetBuilder::new(keys).size_limit(ALL_BYTES_MAX).nest_limit(32).build();
+        let patterns = patterns.map_err(|error| refusal(field, &error))?;
+        Ok(Self { patterns, values: entries.iter().map(|(_, value)| *value).collect() })
+    }
+
     /// The value for this module, if a pattern matches it.
     pub(super) fn get(&self, module: &str) -> Option<T> {
-        self.0.iter().find(|(regex, _)| regex.is_match(module)).map(|&(_, value)| value)
+        self.patterns.matches(module).iter().next().map(|first| self.values[first])
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = T> {
-        self.0.iter().map(|&(_, value)| value)
+        self.values.iter().copied()
     }
 }
 
 /// `re.fullmatch(text, module)`.
 pub(super) fn full_match(field: &'static str, text: &str) -> Result<Regex, AdapterError> {
     compile(field, text, &format!(r"\A(?:{text})\z"))
-}
-
-/// `re.match(rf"(.*\.)?({key})$", module)`.
-pub(super) fn key_pattern(field: &'static str, key: &str) -> Result<Regex, AdapterError> {
-    compile(field, key, &format!(r"\A(?:(?:.*\.)?(?:{key}))\z"))
 }
 
 /// `re.match(rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", module)`; without a pattern any list of
@@ -94,14 +106,23 @@ pub(super) fn layer_pattern(pattern: Option<&str>) -> Result<Regex, AdapterError
 
 /// Compiles `regex`, made of the file's `text`; time and memory are linear in what it matches.
 fn compile(field: &'static str, text: &str, regex: &str) -> Result<Regex, AdapterError> {
+    check_length(field, text)?;
+    let compiled = RegexBuilder::new(regex).size_limit(REGEX_BYTES_MAX).nest_limit(32).build();
+    compiled.map_err(|error| refusal(field, &error))
+}
+
+fn check_length(field: &'static str, text: &str) -> Result<(), AdapterError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(bad(field, format!("has a text of {} bytes", text.len())));
     }
-    let compiled = RegexBuilder::new(regex).size_limit(REGEX_BYTES_MAX).nest_limit(32).build();
-    compiled.map_err(|error| match error {
+    Ok(())
+}
+
+fn refusal(field: &'static str, error: &regex::Error) -> AdapterError {
+    match error {
         regex::Error::CompiledTooBig(_) => bad(field, "has an expression that is too large"),
         _ => unsupported(field, "a regular expression of a kind that can backtrack, or a bad one"),
-    })
+    }
 }
 
 fn ends_in(module: &str, name: &str) -> bool {

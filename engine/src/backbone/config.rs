@@ -37,6 +37,9 @@ pub(crate) struct LayerPlan {
 const GEMMA3_PATTERN: usize = 6;
 const GEMMA3_LOCAL_BASE: f32 = 10_000.0;
 
+/// Longer contexts than any model was made for; positions stay exact in f32 up to here.
+const CONTEXT_TOKENS_MAX: usize = 1 << 24;
+
 impl BackboneConfig {
     /// Reads the settings of a GGUF file.
     pub(crate) fn from_gguf(file: &WeightFile) -> Result<Self, BackboneError> {
@@ -58,7 +61,7 @@ impl BackboneConfig {
             return Err(keys.unsupported("attention.value_length", "keys and values differ"));
         }
         let gemma = architecture == "gemma3";
-        Ok(Self {
+        let config = Self {
             shape,
             context_length: keys.size("context_length")?,
             norm_epsilon: keys
@@ -70,7 +73,33 @@ impl BackboneConfig {
             interleaved_qk: architecture == "llama",
             norm_offset: 0.0,
             layers: layer_plans(&keys, &shape, file)?,
-        })
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses settings under which every result would be no number, or nothing could be computed.
+    pub(super) fn check(&self) -> Result<(), BackboneError> {
+        let bad = |key: &str, value: &dyn std::fmt::Display| {
+            Err(BackboneError::setting(key, format!("{value} is out of range")))
+        };
+        if !(1..=CONTEXT_TOKENS_MAX).contains(&self.context_length) {
+            return bad("context length", &self.context_length);
+        }
+        if !(0.0..=1.0).contains(&self.norm_epsilon) {
+            return bad("norm epsilon", &self.norm_epsilon);
+        }
+        if !(self.attention_scale.is_finite() && self.attention_scale > 0.0) {
+            return bad("attention scale", &self.attention_scale);
+        }
+        if self.layers.iter().any(|layer| layer.window == Some(0)) {
+            return bad("sliding window", &0);
+        }
+        if !self.layers.iter().all(|layer| layer.rope.turns()) {
+            let reason = "base and scaling give a frequency that is no positive number";
+            return Err(BackboneError::setting("rope", reason));
+        }
+        Ok(())
     }
 }
 
@@ -91,7 +120,9 @@ fn layer_plans(
     if let Some(factors) = file.tensor("rope_freqs.weight") {
         global.divide(&super::weights::vector(factors, "rope_freqs.weight", shape.head_dim / 2)?);
     }
-    let window = keys.optional_size("attention.sliding_window")?;
+    // llama.cpp writes 0 for none.
+    let window = keys.metadata.u32(&keys.name("attention.sliding_window"))?;
+    let window = window.map(|window| window as usize).filter(|window| *window > 0);
     let plan = |layer: usize| {
         if keys.architecture == "gemma3" && layer % GEMMA3_PATTERN != GEMMA3_PATTERN - 1 {
             return LayerPlan { rope: Rope::new(shape.head_dim, GEMMA3_LOCAL_BASE), window };
@@ -155,20 +186,19 @@ impl<'a> Keys<'a> {
     }
 
     fn size(&self, key: &str) -> Result<usize, BackboneError> {
-        let value = self.metadata.require_u32(&self.name(key))? as usize;
-        if value == 0 {
-            return Err(self.unsupported(key, "0 is out of range"));
-        }
-        Ok(value)
-    }
-
-    fn optional_size(&self, key: &str) -> Result<Option<usize>, BackboneError> {
-        let value = self.metadata.u32(&self.name(key))?;
-        Ok(value.map(|value| value as usize).filter(|value| *value > 0))
+        self.positive(key, self.metadata.require_u32(&self.name(key))?)
     }
 
     fn size_or(&self, key: &str, default: usize) -> Result<usize, BackboneError> {
-        Ok(self.optional_size(key)?.unwrap_or(default))
+        let value = self.metadata.u32(&self.name(key))?;
+        value.map_or(Ok(default), |value| self.positive(key, value))
+    }
+
+    fn positive(&self, key: &str, value: u32) -> Result<usize, BackboneError> {
+        if value == 0 {
+            return Err(self.unsupported(key, "0 is out of range"));
+        }
+        Ok(value as usize)
     }
 
     fn unsupported(&self, key: &str, reason: &str) -> BackboneError {

@@ -42,6 +42,16 @@ pub enum BackboneError {
         /// Why.
         source: DenseError,
     },
+    /// A vector has another shape.
+    #[error("tensor `{name}` is {found:?}, not a vector of {width}")]
+    VectorShape {
+        /// The tensor.
+        name: String,
+        /// Elements that it should have.
+        width: usize,
+        /// Its shape.
+        found: Vec<usize>,
+    },
     /// The operating system refused a thread.
     #[error("a thread cannot be started")]
     Threads(#[source] std::io::Error),
@@ -67,7 +77,9 @@ impl BackboneError {
             Self::Setting { .. } => "unsupported_setting",
             Self::ConfigJson(_) => "invalid_config_json",
             Self::Missing(_) => "missing_tensor",
-            Self::Linear { .. } | Self::Vector { .. } => "unusable_tensor",
+            Self::Linear { .. } | Self::Vector { .. } | Self::VectorShape { .. } => {
+                "unusable_tensor"
+            }
             Self::Threads(_) => "threads_unavailable",
             Self::Memory(_) => "out_of_memory",
             Self::KvBudget { .. } => "kv_budget_too_small",

@@ -37,12 +37,19 @@ struct HfConfig {
     query_pre_attn_scalar: Option<f32>,
 }
 
+/// Longest configuration; transformers writes a few kilobytes.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
 const SLIDING: &str = "sliding_attention";
 const FULL: &str = "full_attention";
 
 impl BackboneConfig {
     /// Reads the settings of a safetensors checkpoint.
     pub(crate) fn from_hugging_face(json: &[u8]) -> Result<Self, BackboneError> {
+        if json.len() > TEXT_BYTES_MAX {
+            let reason = format!("{} bytes, above {TEXT_BYTES_MAX}", json.len());
+            return Err(BackboneError::setting("config.json", reason));
+        }
         let config: HfConfig = serde_json::from_slice(json)?;
         let gemma = match config.model_type.as_str() {
             "llama" | "mistral" | "qwen2" | "qwen3" => false,
@@ -51,7 +58,7 @@ impl BackboneConfig {
         };
         let shape = config.shape()?;
         let query_scalar = config.query_pre_attn_scalar.filter(|_| gemma);
-        Ok(Self {
+        let config = Self {
             shape,
             context_length: config.max_position_embeddings,
             norm_epsilon: config.rms_norm_eps,
@@ -61,7 +68,9 @@ impl BackboneConfig {
             interleaved_qk: false,
             norm_offset: if gemma { 1.0 } else { 0.0 },
             layers: config.layer_plans(&shape, gemma)?,
-        })
+        };
+        config.check()?;
+        Ok(config)
     }
 }
 

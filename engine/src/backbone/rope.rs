@@ -46,6 +46,11 @@ impl Rope {
         }
     }
 
+    /// Whether each frequency is a positive number.
+    pub(crate) fn turns(&self) -> bool {
+        self.frequencies.iter().all(|frequency| frequency.is_finite() && *frequency > 0.0)
+    }
+
     /// Cosines, then sines, of all angles at a position; `head_dim / 2` each.
     pub(crate) fn angles(&self, position: usize, cos: &mut [f32], sin: &mut [f32]) {
         for ((frequency, cos), sin) in self.frequencies.iter().zip(cos).zip(sin) {

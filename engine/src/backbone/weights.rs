@@ -222,6 +222,10 @@ pub(super) fn vector(
     name: &str,
     width: usize,
 ) -> Result<Vec<f32>, BackboneError> {
+    if tensor.shape != [width] {
+        let (name, found) = (name.to_owned(), tensor.shape.clone());
+        return Err(BackboneError::VectorShape { name, width, found });
+    }
     DenseMatrix::from_bytes(tensor.dtype, 1, width, tensor.bytes())
         .map(|matrix| matrix.values)
         .map_err(|source| BackboneError::Vector { name: name.to_owned(), source })

@@ -8,6 +8,8 @@ use super::ConstrainError;
 const SCHEMA_BYTES_MAX: usize = 64 << 10;
 const REGEX_BYTES_MAX: usize = 8 << 10;
 const LARK_BYTES_MAX: usize = 64 << 10;
+/// All that the schemas of one request's tools have together.
+const PARTS_BYTES_MAX: usize = 256 << 10;
 /// Objects and arrays inside each other in a schema.
 const SCHEMA_DEPTH_MAX: usize = 64;
 /// Brackets inside each other in a regular expression or grammar.
@@ -21,6 +23,26 @@ pub(super) fn check(constraint: &Constraint) -> Result<(), ConstrainError> {
         Constraint::Regex(text) => check_text(name(constraint), text, REGEX_BYTES_MAX),
         Constraint::Lark(text) => check_text(name(constraint), text, LARK_BYTES_MAX),
     }
+}
+
+/// Refuses constraints of one answer that are together too long, or one of which is alone.
+pub(super) fn check_all<'a>(
+    what: &'static str,
+    constraints: impl Iterator<Item = &'a Constraint>,
+) -> Result<(), ConstrainError> {
+    let mut found = 0;
+    for constraint in constraints {
+        check(constraint)?;
+        found += match constraint {
+            Constraint::JsonObject => 0,
+            Constraint::JsonSchema(schema) => schema.to_string().len(),
+            Constraint::Regex(text) | Constraint::Lark(text) => text.len(),
+        };
+    }
+    if found > PARTS_BYTES_MAX {
+        return Err(ConstrainError::TooLarge { what, found, limit: PARTS_BYTES_MAX });
+    }
+    Ok(())
 }
 
 /// What a constraint is called in errors.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{
     ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId,
@@ -66,11 +66,37 @@ impl GrammarFactory {
     pub fn compile(&self, constraint: &Constraint) -> Result<Matcher, ConstrainError> {
         bounds::check(constraint)?;
         let what = bounds::name(constraint);
-        let unusable = |reason| ConstrainError::Unusable { what, reason };
-        let grammar = grammar(constraint).map_err(unusable)?;
+        let grammar = grammar(constraint);
+        let grammar = grammar.map_err(|reason| ConstrainError::Unusable { what, reason })?;
+        self.parser(what, TopLevelGrammar::from_grammar(grammar))
+    }
+
+    /// Compiles rules of our own (Lark) over constraints that they name as `@name`.
+    pub(crate) fn compile_parts(
+        &self,
+        rules: &str,
+        parts: &[(String, Constraint)],
+    ) -> Result<Matcher, ConstrainError> {
+        let what = "schema of a tool or of the answer";
+        bounds::check_all(what, parts.iter().map(|(_, part)| part))?;
+        let mut grammars =
+            vec![GrammarWithLexer { name: None, ..GrammarWithLexer::from_lark(rules.to_owned()) }];
+        for (name, part) in parts {
+            let part = grammar(part);
+            let part = part.map_err(|reason| ConstrainError::Unusable { what, reason })?;
+            grammars.push(GrammarWithLexer { name: Some(name.clone()), ..part });
+        }
+        self.parser(what, TopLevelGrammar { grammars, max_tokens: None })
+    }
+
+    fn parser(
+        &self,
+        what: &'static str,
+        grammar: TopLevelGrammar,
+    ) -> Result<Matcher, ConstrainError> {
         let parser = self.0.create_parser(grammar);
-        let parser = parser.map_err(|error| unusable(one_line(&error)))?;
-        Ok(Matcher::new(parser, self.0.tok_env().tok_trie().vocab_size()))
+        let unusable = |error| ConstrainError::Unusable { what, reason: one_line(&error) };
+        Ok(Matcher::new(parser.map_err(unusable)?, self.0.tok_env().tok_trie().vocab_size()))
     }
 }
 
@@ -85,20 +111,20 @@ fn special(bytes: &[u8]) -> Vec<u8> {
     [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat()
 }
 
-fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
+fn grammar(constraint: &Constraint) -> Result<GrammarWithLexer, String> {
     Ok(match constraint {
         Constraint::JsonObject => {
-            TopLevelGrammar::from_json_schema(with_options(json!({"type": "object"})))
+            GrammarWithLexer::from_json_schema(with_options(json!({"type": "object"})))
         }
         Constraint::JsonSchema(Value::Bool(true)) => {
-            TopLevelGrammar::from_json_schema(with_options(Value::Object(Map::new())))
+            GrammarWithLexer::from_json_schema(with_options(Value::Object(Map::new())))
         }
         Constraint::JsonSchema(schema) if schema.is_object() => {
-            TopLevelGrammar::from_json_schema(with_options(schema.clone()))
+            GrammarWithLexer::from_json_schema(with_options(schema.clone()))
         }
         Constraint::JsonSchema(_) => return Err("it is not an object".to_owned()),
-        Constraint::Regex(text) => TopLevelGrammar::from_regex(text),
-        Constraint::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+        Constraint::Regex(text) => GrammarWithLexer::from_regex(text),
+        Constraint::Lark(text) => GrammarWithLexer::from_lark(text.clone()),
     })
 }
 

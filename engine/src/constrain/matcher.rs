@@ -84,6 +84,13 @@ impl Matcher {
         self.parser.is_stopped() && self.parser.stop_reason().is_ok()
     }
 
+    /// Whether the last mask was that of the token before, and cost nothing.
+    #[cfg(test)]
+    pub(crate) fn kept_its_mask(&self) -> bool {
+        let stats = self.parser.last_step_stats().expect("it works");
+        stats.trie_nodes_walked == 0 && stats.slices_applied == 0
+    }
+
     /// Goes back to the state before the first token.
     pub fn reset(&mut self) {
         self.parser = self.start.deep_clone();

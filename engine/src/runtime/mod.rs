@@ -19,6 +19,7 @@ mod stop;
 mod stream;
 mod text;
 mod tools;
+mod turn;
 
 pub(crate) use commands::{Command, ProbeReport};
 pub(crate) use prefix::Scope;
@@ -32,4 +33,4 @@ pub(crate) use step::{Limits, Shared, StepLoop};
 pub use stream::EventStream;
 pub(crate) use stream::channel;
 pub(crate) use text::TextOutput;
-pub(crate) use tools::{tool_grammar, tool_json, tool_prompt};
+pub(crate) use tools::{ToolParser, tool_grammar, tool_json, tool_prompt};

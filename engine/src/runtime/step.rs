@@ -16,6 +16,7 @@ use super::probe::probe;
 use super::sequence::{Goal, NewRequest, Sequence};
 use super::stats::{EngineStats, Meter};
 use super::stream::EventSender;
+use super::turn::next_in_turn;
 use crate::backbone::{Batch, PAGE_TOKENS, Runner, Slice, SliceOutput};
 use crate::tokenizer::Tokenizer;
 
@@ -168,28 +169,34 @@ impl StepLoop {
         });
     }
 
-    /// Gives waiting sequences a place, oldest first, while rows and pages last.
+    /// Gives waiting sequences a place while rows and pages last, in turns by tenant.
     fn admit(&mut self) {
-        let mut passed_over = VecDeque::new();
         while self.running.len() < self.limits.rows_max {
-            let Some(mut sequence) = self.waiting.pop_front() else { break };
-            if !sequence.is_first() && !self.requests[&sequence.request].prompt_cached {
-                passed_over.push_back(sequence);
-                continue;
-            }
+            let Some(index) = self.next_waiting() else { break };
+            let mut sequence = self.waiting.remove(index).expect("it waits");
             self.reuse_prefix(&mut sequence);
             let missing = Pages::needed(sequence.tokens.len() + 1) - sequence.pages.len();
             if missing > self.pages.available() && !self.running.is_empty() {
                 self.pages.release(&mut sequence.pages);
                 sequence.computed = 0;
-                passed_over.push_back(sequence);
+                // It keeps its turn, so that what is large gets its pages at last.
+                self.waiting.insert(index, sequence);
                 break;
             }
             self.start(&mut sequence);
             self.running.push(sequence);
         }
-        passed_over.append(&mut self.waiting);
-        self.waiting = passed_over;
+    }
+
+    /// Which of the waiting sequences gets the next place; one whose prompt another is still putting into
+    /// the cache lets others pass.
+    fn next_waiting(&self) -> Option<usize> {
+        let may_start = |sequence: &Sequence| {
+            sequence.is_first() || self.requests[&sequence.request].prompt_cached
+        };
+        let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| may_start(sequence));
+        let waiting = waiting.map(|(index, sequence)| (index, &sequence.scope.tenant));
+        next_in_turn(self.running.iter().map(|sequence| &sequence.scope.tenant), waiting)
     }
 
     fn reuse_prefix(&mut self, sequence: &mut Sequence) {
@@ -368,5 +375,120 @@ fn slice(sequence: &Sequence, tokens: usize) -> Slice<'_> {
         pages: &sequence.pages,
         adapters: &sequence.adapters,
         want: sequence.want(tokens),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::TenantId;
+
+    use super::*;
+    use crate::backbone::Adapters;
+    use crate::runtime::stream::{EventStream, channel};
+    use crate::runtime::{NewSequence, Scope};
+
+    const TOKENIZER: &str = r#"{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{"a":0},
+        "merges":[]}}"#;
+
+    /// A backbone of no weights: hidden states of one zero.
+    struct Blank;
+
+    impl Runner for Blank {
+        fn pages(&self) -> usize {
+            16
+        }
+
+        fn step(&mut self, batch: &Batch<'_>) -> Vec<SliceOutput> {
+            batch.slices.iter().map(|slice| vec![0.0; slice.tokens.len()]).collect()
+        }
+
+        fn logits(&self, _: &[f32], _: &Adapters) -> Vec<f32> {
+            vec![0.0]
+        }
+
+        fn each(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+            (0..tasks).for_each(task);
+        }
+    }
+
+    /// A loop that computes 16 tokens of prompts a step.
+    fn step_loop(rows_max: usize) -> StepLoop {
+        let limits = Limits { rows_max, prefill_tokens: 16, lookup_rows: 0 };
+        let tokenizer = Tokenizer::from_json(TOKENIZER.as_bytes()).unwrap();
+        let (_, commands) = mpsc::channel(1);
+        StepLoop::new(Arc::new(tokenizer), Box::new(Blank), commands, limits, Shared::default())
+    }
+
+    /// Asks for an embedding of each of so many tokens.
+    fn ask(step_loop: &mut StepLoop, tenant: &str, lengths: &[usize]) -> EventStream {
+        let (events, stream) = channel(16);
+        let scope = Arc::new(Scope { tenant: TenantId::from(tenant), adapters: Vec::new() });
+        let sequences = lengths.iter().map(|length| NewSequence {
+            tokens: vec![0; *length],
+            adapters: Arc::default(),
+            scope: Arc::clone(&scope),
+            goal: Goal::Embed { index: 0, sum: vec![0.0] },
+        });
+        step_loop.shared.queued.fetch_add(lengths.len(), Ordering::Relaxed);
+        step_loop.enqueue(NewRequest { events, sequences: sequences.collect() });
+        stream
+    }
+
+    /// Who has a place, in order of arrival, after places were given out.
+    fn placed(step_loop: &mut StepLoop) -> Vec<(String, u64)> {
+        step_loop.admit();
+        step_loop.running.sort_by_key(|sequence| sequence.arrival);
+        let running = step_loop.running.iter();
+        running.map(|each| (each.scope.tenant.as_str().to_owned(), each.arrival)).collect()
+    }
+
+    fn places(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+        of.iter().map(|(tenant, arrival)| ((*tenant).to_owned(), *arrival)).collect()
+    }
+
+    #[test]
+    fn a_newcomer_passes_the_queue_of_a_tenant_who_has_places() {
+        let mut step_loop = step_loop(2);
+        let _many = ask(&mut step_loop, "many", &[8, 40, 8, 8]);
+        assert_eq!(placed(&mut step_loop), places(&[("many", 0), ("many", 1)]));
+        let _few = ask(&mut step_loop, "few", &[8, 8]);
+        assert_eq!(
+            placed(&mut step_loop),
+            places(&[("many", 0), ("many", 1)]),
+            "nobody is put out"
+        );
+        step_loop.step();
+        assert_eq!(placed(&mut step_loop), places(&[("many", 1), ("few", 4)]));
+        step_loop.step();
+        step_loop.step();
+        assert_eq!(placed(&mut step_loop), places(&[("many", 2), ("few", 4)]));
+        step_loop.step();
+        assert_eq!(placed(&mut step_loop), places(&[("many", 3), ("few", 5)]));
+    }
+
+    #[test]
+    fn one_tenant_alone_is_served_in_order_of_arrival() {
+        let mut step_loop = step_loop(2);
+        let _all = ask(&mut step_loop, "one", &[8; 5]);
+        for arrivals in [&[0, 1][..], &[2, 3], &[4], &[]] {
+            let expected: Vec<_> = arrivals.iter().map(|arrival| ("one", *arrival)).collect();
+            assert_eq!(placed(&mut step_loop), places(&expected));
+            step_loop.step();
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_pages_left_keeps_its_turn() {
+        let mut step_loop = step_loop(4);
+        let _first = ask(&mut step_loop, "a", &[100]);
+        assert_eq!(placed(&mut step_loop), places(&[("a", 0)]));
+        step_loop.step();
+        let _large = ask(&mut step_loop, "b", &[240]);
+        let _small = ask(&mut step_loop, "c", &[8]);
+        for _ in 0..6 {
+            assert_eq!(placed(&mut step_loop), places(&[("a", 0)]), "pages are kept for the large");
+            step_loop.step();
+        }
+        assert_eq!(placed(&mut step_loop), places(&[("b", 1), ("c", 2)]));
     }
 }

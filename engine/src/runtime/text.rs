@@ -23,14 +23,14 @@ pub(crate) struct Grown {
 }
 
 impl TextOutput {
-    /// `parse_tools`: take `<tool_call>` blocks out of the text.
-    pub(crate) fn new(tokenizer: Arc<Tokenizer>, stops: Vec<String>, parse_tools: bool) -> Self {
-        Self {
-            tokenizer,
-            characters: Utf8Stream::default(),
-            stop: StopFilter::new(stops),
-            tools: parse_tools.then(ToolParser::default),
-        }
+    /// `tools` takes calls out of the text.
+    pub(crate) fn new(
+        tokenizer: Arc<Tokenizer>,
+        stops: Vec<String>,
+        tools: Option<ToolParser>,
+    ) -> Self {
+        let stop = StopFilter::new(stops);
+        Self { tokenizer, characters: Utf8Stream::default(), stop, tools }
     }
 
     /// Takes a drawn token. Control tokens have no text.

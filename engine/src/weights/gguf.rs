@@ -9,13 +9,14 @@ use candle_core::quantized::GgmlDType;
 
 use super::cursor::Cursor;
 use super::metadata::{Element, Metadata, Numbers, Texts, Value};
-use super::tensor::{self, DIMENSIONS_MAX, TensorRef};
+use super::tensor::{self, DIMENSIONS_MAX, TENSORS_MAX, TensorRef};
 use super::{SharedBytes, WeightsError};
 
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 
-const KEYS_MAX: u64 = 65_536;
-const TENSORS_MAX: u64 = 65_536;
+/// Files have less than a hundred. Together these limits keep what is allocated below four times a
+/// file's length and 1 MiB.
+const KEYS_MAX: u64 = 4096;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 const ARRAY_LENGTH_MAX: u64 = 16 << 20;
 const ALIGNMENT_MAX: u64 = 4096;
@@ -45,7 +46,7 @@ pub(super) fn parse(
         return Err(WeightsError::Version { version });
     }
     // A tensor takes at least 8 + 1 + 4 + 8 + 4 + 8 bytes of table, a pair 8 + 4 + 1.
-    let tensor_count = cursor.count("the number of tensors", TENSORS_MAX, 33)?;
+    let tensor_count = cursor.count("the number of tensors", TENSORS_MAX as u64, 33)?;
     let key_count = cursor.count("the number of metadata keys", KEYS_MAX, 13)?;
     let metadata = read_metadata(&mut cursor, file, key_count)?;
     let alignment = alignment(&metadata)?;
@@ -141,7 +142,11 @@ fn read_entries(
     count: usize,
     alignment: u64,
 ) -> Result<Vec<Entry>, WeightsError> {
-    (0..count).map(|_| read_entry(cursor, alignment)).collect()
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        entries.push(read_entry(cursor, alignment)?);
+    }
+    Ok(entries)
 }
 
 fn read_entry(cursor: &mut Cursor<'_>, alignment: u64) -> Result<Entry, WeightsError> {
@@ -152,7 +157,7 @@ fn read_entry(cursor: &mut Cursor<'_>, alignment: u64) -> Result<Entry, WeightsE
     if !(1..=DIMENSIONS_MAX).contains(&(dimensions as usize)) {
         return Err(WeightsError::Shape { name, reason: "not 1 to 4 dimensions" });
     }
-    let mut shape = Vec::with_capacity(DIMENSIONS_MAX);
+    let mut shape = Vec::with_capacity(dimensions as usize);
     for _ in 0..dimensions {
         let dimension = usize::try_from(cursor.u64("a tensor's shape")?);
         let too_large = |_| WeightsError::Shape { name: name.clone(), reason: "too large" };
@@ -199,9 +204,24 @@ fn place(
     start: u64,
     alignment: u64,
 ) -> Result<BTreeMap<String, TensorRef>, WeightsError> {
-    let total = (file.len() as u64).saturating_sub(start);
+    check_places(&entries, (file.len() as u64).saturating_sub(start), alignment)?;
+    let mut tensors = BTreeMap::new();
+    for entry in entries {
+        let from = (start + entry.offset) as usize;
+        let bytes = file.slice(from..from + entry.size_bytes as usize);
+        let bytes = bytes.expect("`check_places` keeps every tensor inside the file");
+        let tensor = TensorRef::new(entry.dtype, entry.shape, bytes);
+        if tensors.insert(entry.name.clone(), tensor).is_some() {
+            return Err(WeightsError::Duplicate { what: "tensor", name: entry.name });
+        }
+    }
+    Ok(tensors)
+}
+
+/// Demands that the tensors cover the `total` bytes behind the table.
+fn check_places(entries: &[Entry], total: u64, alignment: u64) -> Result<(), WeightsError> {
     let mut extents = Vec::with_capacity(entries.len());
-    for entry in &entries {
+    for entry in entries {
         let end = entry.offset.checked_add(entry.size_bytes);
         let past = WeightsError::Layout {
             name: entry.name.clone(),
@@ -210,16 +230,5 @@ fn place(
         let end = end.filter(|&end| end <= total).ok_or(past)?;
         extents.push((entry.offset..end, entry.name.as_str()));
     }
-    tensor::check_cover(&mut extents, alignment, total)?;
-    let mut tensors = BTreeMap::new();
-    for entry in entries {
-        let from = (start + entry.offset) as usize;
-        let bytes = file.slice(from..from + entry.size_bytes as usize);
-        let bytes = bytes.expect("`check_cover` keeps every tensor inside the file");
-        let tensor = TensorRef::new(entry.dtype, entry.shape, bytes);
-        if tensors.insert(entry.name.clone(), tensor).is_some() {
-            return Err(WeightsError::Duplicate { what: "tensor", name: entry.name });
-        }
-    }
-    Ok(tensors)
+    tensor::check_cover(&mut extents, alignment, total)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::tensor::TensorRef;
+use super::tensor::{TENSORS_MAX, TensorRef, present};
 use super::unique::UniqueMap;
 use super::{Profile, SharedBytes, WeightsError, safetensors};
 
@@ -18,7 +18,7 @@ const SHARDS_MAX: usize = 1024;
 struct Index {
     #[serde(rename = "metadata", default)]
     _metadata: IgnoredAny,
-    weight_map: UniqueMap<String>,
+    weight_map: UniqueMap<String, TENSORS_MAX>,
 }
 
 /// Opens every shard that the index at `path` names; they lie beside it.
@@ -63,7 +63,7 @@ fn join(
     if let Some((name, file)) = weight_map.iter().find(|(name, _)| !tensors.contains_key(*name)) {
         return wrong(format!("`{file}` lacks `{name}`"));
     }
-    Ok(tensors.into_iter().filter_map(|(name, found)| Some((name, found?))).collect())
+    Ok(present(tensors))
 }
 
 /// Whether `name` names a file in the same folder and nothing else.

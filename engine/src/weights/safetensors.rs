@@ -8,14 +8,15 @@ use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
 use serde::Deserialize;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::cursor::Cursor;
-use super::tensor::{self, TensorRef};
+use super::tensor::{self, DIMENSIONS_MAX, TENSORS_MAX, TensorRef};
 use super::unique::UniqueMap;
 use super::{Profile, SharedBytes, WeightsError};
 
-const TENSORS_MAX: usize = 20_000;
+/// Entries of the free-form metadata, which nothing reads.
+const NOTES_MAX: usize = 4096;
 const METADATA_KEY: &str = "__metadata__";
 
 /// A tensor as the header describes it.
@@ -23,6 +24,7 @@ const METADATA_KEY: &str = "__metadata__";
 #[serde(deny_unknown_fields)]
 struct Entry {
     dtype: String,
+    #[serde(deserialize_with = "shape")]
     shape: Vec<usize>,
     data_offsets: (u64, u64),
 }
@@ -122,6 +124,32 @@ fn integer_bytes(dtype: &str) -> Option<u64> {
     })
 }
 
+/// Stops at the first dimension too many.
+fn shape<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    deserializer.deserialize_seq(ShapeVisitor)
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Vec<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {DIMENSIONS_MAX} sizes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Vec<usize>, A::Error> {
+        let mut shape = Vec::new();
+        while let Some(size) = sizes.next_element()? {
+            if shape.len() == DIMENSIONS_MAX {
+                return Err(A::Error::custom("more than 4 dimensions"));
+            }
+            shape.push(size);
+        }
+        Ok(shape)
+    }
+}
+
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(HeaderVisitor)
@@ -145,11 +173,11 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 if std::mem::replace(&mut has_metadata, true) {
                     return Err(A::Error::custom("`__metadata__` appears twice"));
                 }
-                map.next_value::<UniqueMap<String>>()?;
+                map.next_value::<UniqueMap<String, NOTES_MAX>>()?;
                 continue;
             }
             if entries.len() == TENSORS_MAX {
-                return Err(A::Error::custom("more than 20000 tensors"));
+                return Err(A::Error::custom(format_args!("more than {TENSORS_MAX} tensors")));
             }
             if entries.contains_key(&key) {
                 return Err(A::Error::custom("a tensor name appears twice"));

@@ -1,6 +1,7 @@
 //! One tensor of a weight file, and the checks that all formats share.
 //! Owns: names, shapes, sizes and the layout of extents. Never: arithmetic on elements.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::quantized::GgmlDType;
@@ -9,6 +10,9 @@ use super::{SharedBytes, WeightsError};
 
 /// Most dimensions of a tensor.
 pub const DIMENSIONS_MAX: usize = 4;
+
+/// Most tensors of a file; the largest dense models have below 2000.
+pub(super) const TENSORS_MAX: usize = 8192;
 
 /// A named tensor inside a weight file; cheap to clone, keeps the file mapped.
 #[derive(Debug, Clone)]
@@ -39,6 +43,17 @@ impl TensorRef {
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
+}
+
+/// Those that hold something. One by one, since collecting would hold all of them twice.
+pub(super) fn present(tensors: BTreeMap<String, Option<TensorRef>>) -> BTreeMap<String, TensorRef> {
+    let mut present = BTreeMap::new();
+    for (name, found) in tensors {
+        if let Some(tensor) = found {
+            present.insert(name, tensor);
+        }
+    }
+    present
 }
 
 /// Refuses a name outside `[A-Za-z0-9_.-]{1,256}`.

@@ -240,7 +240,6 @@ async fn functions_that_cannot_be_honoured_are_refused_by_name() {
         (json!({"functions": functions, "function_call": {"name": "x"}}), "function_call"),
         (json!({"function_call": {"name": WEATHER}}), "function_call"),
         (json!({"functions": [{"name": "a b"}]}), "functions[0].name"),
-        (json!({"functions": [{"name": "f", "strict": true}]}), "functions[0].strict"),
         (json!({"messages": [assistant]}), "messages[0].function_call"),
         (json!({"messages": [{"role": "function", "content": "x"}]}), "messages[0].name"),
     ] {
@@ -251,24 +250,29 @@ async fn functions_that_cannot_be_honoured_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_strict_tool_is_refused_where_nothing_holds_a_call_to_its_schema() {
+async fn a_strict_tool_reaches_the_node_as_one_whatever_the_choice() {
     let rig = Rig::start().await;
     let function =
-        |strict| json!({"type": "function", "function": {"name": "f", "strict": strict}});
-    let ask = async |tools: Value, choice: Value| {
-        rig.post(CHAT, chat(json!({"tools": tools, "tool_choice": choice}))).await
-    };
-    let strict = json!([{"type": "function", "function": {"name": "g"}}, function(true)]);
-    for choice in [json!(null), json!("auto")] {
-        let (status, code, param) = ask(strict.clone(), choice).await.error();
-        assert_eq!((status, code.as_str()), (400, "unsupported_parameter"));
-        assert_eq!(param.as_deref(), Some("tools[1].function.strict"));
-    }
+        |name, strict| json!({"type": "function", "function": {"name": name, "strict": strict}});
+    let tools = json!([
+        function("f", json!(true)),
+        function("g", json!(false)),
+        function("h", json!(null))
+    ]);
+    let older = json!({"functions": [{"name": "f", "strict": true}, {"name": "g"}, {"name": "h"}]});
     let chosen = json!({"type": "function", "function": {"name": "f"}});
-    for choice in [json!("required"), json!("none"), chosen] {
-        assert_eq!(ask(strict.clone(), choice).await.status, 200);
+    let choices = [json!(null), json!("auto"), json!("required"), chosen];
+    let bodies = choices.map(|choice| json!({"tools": tools, "tool_choice": choice}));
+    for body in bodies.into_iter().chain([older]) {
+        assert_eq!(rig.post(CHAT, chat(body)).await.status, 200);
     }
-    assert_eq!(ask(json!([function(false)]), json!("auto")).await.status, 200);
+    let works = rig.nodes.works();
+    assert_eq!(works.len(), 5);
+    for work in works {
+        let Work::Generate(work) = work else { panic!("{work:?}") };
+        let Prompt::Chat { tools, .. } = &work.prompt else { panic!("{work:?}") };
+        assert_eq!(tools.iter().map(|tool| tool.strict).collect::<Vec<_>>(), [true, false, false]);
+    }
 }
 
 #[tokio::test]

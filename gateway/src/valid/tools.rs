@@ -30,17 +30,13 @@ pub(super) struct ToolFields {
 
 impl ToolFields {
     /// The tools, the choice among them, and how the reply tells calls.
-    ///
-    /// A strict tool is taken where its call is forced, and thereby held to its schema.
     pub(super) fn check(self) -> Result<(Vec<Tool>, ToolChoice, CallForm), ApiError> {
         let functions = self.functions.unwrap_or_default();
         let definitions = self.tools.unwrap_or_default();
         if functions.is_empty() && self.function_call.is_none() {
             let definitions: Vec<_> = definitions.into_iter().map(|tool| tool.function).collect();
-            let strict = first_strict("tools", ".function", &definitions);
             let tools = tools("tools", ".function", definitions)?;
             let choice = tool_choice("tool_choice", self.tool_choice, &tools)?;
-            check_strict(strict, &choice)?;
             let many = self.parallel_tool_calls.unwrap_or(true);
             return Ok((tools, choice, if many { CallForm::Many } else { CallForm::One }));
         }
@@ -49,11 +45,9 @@ impl ToolFields {
                            `tool_choice`: use one pair";
             return Err(ApiError::invalid("functions", message));
         }
-        let strict = first_strict("functions", "", &functions);
         let tools = tools("functions", "", functions)?;
         let choice = self.function_call.map(newer).transpose()?;
         let choice = tool_choice("function_call", choice, &tools)?;
-        check_strict(strict, &choice)?;
         Ok((tools, choice, CallForm::Function))
     }
 }
@@ -84,38 +78,21 @@ fn tools(
     let mut tools: Vec<Tool> = Vec::with_capacity(functions.len());
     for (index, function) in functions.into_iter().enumerate() {
         let param = format!("{field}[{index}]{inner}");
-        if !is_name(&function.name) {
+        let FunctionDefinition { name, description, parameters, strict } = function;
+        if !is_name(&name) {
             let message = "a function's name is 1 to 64 letters, digits, `_` or `-`";
             return Err(ApiError::invalid(param + ".name", message));
         }
-        if tools.iter().any(|tool| tool.name == function.name) {
-            let message = format!("two functions are named `{}`", function.name);
+        if tools.iter().any(|tool| tool.name == name) {
+            let message = format!("two functions are named `{name}`");
             return Err(ApiError::invalid(param + ".name", message));
         }
         let none = || json!({ "type": "object", "properties": {} });
-        let parameters = function.parameters.filter(|p| !p.is_null()).unwrap_or_else(none);
+        let parameters = parameters.filter(|p| !p.is_null()).unwrap_or_else(none);
         check_schema(&(param + ".parameters"), &parameters)?;
-        tools.push(Tool { name: function.name, description: function.description, parameters });
+        tools.push(Tool { name, description, parameters, strict: strict == Some(true) });
     }
     Ok(tools)
-}
-
-/// Where a function first asks that its calls be held to its schema.
-fn first_strict(field: &str, inner: &str, functions: &[FunctionDefinition]) -> Option<String> {
-    let index = functions.iter().position(|function| function.strict == Some(true))?;
-    Some(format!("{field}[{index}]{inner}.strict"))
-}
-
-/// Only a forced call is held to its schema; one that the model chooses to make is read from its text.
-fn check_strict(strict: Option<String>, choice: &ToolChoice) -> Result<(), ApiError> {
-    match (strict, choice) {
-        (Some(param), ToolChoice::Auto) => Err(ApiError::unsupported(
-            param,
-            "nothing holds a call that the model chooses to its schema: leave `strict` out, or force a \
-             call by `tool_choice`",
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn tool_choice(

@@ -35,8 +35,8 @@ pub struct FunctionDefinition {
     /// JSON schema of its arguments; absent means none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Value>,
-    /// Arguments of a forced call always fit the schema; `true` is refused where the model may choose
-    /// whether to call, since nothing holds such a call to its schema, and in the older `functions`.
+    /// `true` holds each call to the schema, also where the model may choose whether to call. A call that
+    /// is demanded always fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
 }

@@ -70,7 +70,7 @@ fn gguf_version_1_and_4_and_big_endian() {
 
 #[test]
 fn gguf_huge_tensor_count() {
-    for count in [u64::MAX, 65_537, 1000] {
+    for count in [u64::MAX, 8193, 1000] {
         let file = Gguf { tensor_count: Some(count), ..Gguf::valid() };
         assert_eq!(code(&file), "weights_over_limit");
     }
@@ -78,7 +78,7 @@ fn gguf_huge_tensor_count() {
 
 #[test]
 fn gguf_huge_key_count() {
-    for count in [u64::MAX, 65_537, 1000] {
+    for count in [u64::MAX, 4097, 1000] {
         let file = Gguf { key_count: Some(count), ..Gguf::valid() };
         assert_eq!(code(&file), "weights_over_limit");
     }

@@ -96,18 +96,28 @@ fn safetensors_header_length_past_eof() {
 }
 
 #[test]
-fn safetensors_more_than_20000_tensors() {
+fn safetensors_more_than_8192_tensors() {
     let entry = |index| {
         let (from, to) = (index * 4, index * 4 + 4);
         format!(r#""t{index}":{{"dtype":"F32","shape":[1],"data_offsets":[{from},{to}]}}"#)
     };
     let header = |count| (0..count).map(entry).collect::<Vec<_>>().join(",");
-    assert_eq!(code(&format!("{{{}}}", header(20_001)), 80_004), "weights_json");
-    let bytes = safetensors(&format!("{{{}}}", header(20_000)), &vec![0; 80_000]);
-    assert_eq!(
-        WeightFile::from_bytes(bytes, Profile::Adapter).expect("at the limit").len(),
-        20_000
-    );
+    assert_eq!(code(&format!("{{{}}}", header(8193)), 32_772), "weights_json");
+    let bytes = safetensors(&format!("{{{}}}", header(8192)), &vec![0; 32_768]);
+    assert_eq!(WeightFile::from_bytes(bytes, Profile::Adapter).expect("at the limit").len(), 8192);
+}
+
+#[test]
+fn safetensors_more_than_4_dimensions_or_4096_notes() {
+    let header = r#"{"a":{"dtype":"F32","shape":[1,1,1,1,2],"data_offsets":[0,8]}}"#;
+    assert_eq!(code(header, 8), "weights_json");
+    let notes = |count| {
+        let notes: Vec<String> = (0..count).map(|at| format!(r#""k{at}":"v""#)).collect();
+        format!(r#"{{"__metadata__":{{{}}},{A}}}"#, notes.join(","))
+    };
+    assert_eq!(code(&notes(4097), 8), "weights_json");
+    let bytes = safetensors(&notes(4096), &[0; 8]);
+    WeightFile::from_bytes(bytes, Profile::Adapter).expect("at the limit");
 }
 
 #[test]

@@ -1,15 +1,12 @@
-//! Tool calls as small open models write them: `<tool_call>{"name": ..., "arguments": ...}</tool_call>`.
-//! Source: the Hermes function-calling format, which Qwen 2.5's chat template uses too.
+//! Finds calls in an answer that comes in pieces.
 
-use protocol::{ChatMessage, ChatRole, Tool, ToolChoice};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::stop::overlap;
-
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+use super::bare::BareCalls;
+use super::{CLOSE, OPEN};
+use crate::runtime::stop::overlap;
 
 /// A stretch of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +23,8 @@ pub(crate) struct ToolParser {
     held: String,
     inside: bool,
     calls: u32,
+    /// As long as the whole answer may turn out to be a call without tags.
+    bare: Option<BareCalls>,
 }
 
 #[derive(Deserialize)]
@@ -36,13 +35,22 @@ struct Call {
 }
 
 impl ToolParser {
+    /// Takes an answer for a call, too, if it is nothing but one to a tool of these names.
+    pub(crate) fn with_bare<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        Self { bare: Some(BareCalls::new(names)), ..Self::default() }
+    }
+
     pub(crate) fn calls(&self) -> u32 {
         self.calls
     }
 
     pub(crate) fn push(&mut self, text: &str) -> Vec<ToolPiece> {
         self.held.push_str(text);
+        self.bare = self.bare.take().filter(|bare| bare.may_begin(&self.held));
         let mut pieces = Vec::new();
+        if self.bare.is_some() {
+            return pieces;
+        }
         loop {
             let tag = if self.inside { CLOSE } else { OPEN };
             let Some(at) = self.held.find(tag) else { break };
@@ -64,7 +72,12 @@ impl ToolParser {
     /// What is left when the answer ends: an unclosed call still counts if it is whole, and one that
     /// was cut off is told as far as it came, as OpenAI does. Its tag is no text for the reader.
     pub(crate) fn finish(&mut self) -> Vec<ToolPiece> {
-        let mut pieces = Vec::new();
+        if let Some((name, arguments)) = self.bare.take().and_then(|bare| bare.read(&self.held)) {
+            self.held.clear();
+            self.calls += 1;
+            return vec![ToolPiece::Call { call: 0, name, arguments }];
+        }
+        let mut pieces = self.push("");
         let mut text = std::mem::take(&mut self.held);
         if self.inside {
             text.truncate(text.len() - overlap(&text, CLOSE));
@@ -138,118 +151,6 @@ fn after_key<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     Some(rest.trim_start().strip_prefix(':').unwrap_or_default().trim_start())
 }
 
-/// The system message that shows tools to a model whose chat template has no place for them.
-pub(crate) fn tool_prompt(messages: &[ChatMessage], tools: &[Tool]) -> Vec<ChatMessage> {
-    let signatures: Vec<String> = tools.iter().map(|tool| tool_json(tool).to_string()).collect();
-    let text = format!(
-        "You may call one or more functions to assist with the user query.\n\
-         You are provided with function signatures within <tools></tools> XML tags:\n\
-         <tools>\n{}\n</tools>\n\n\
-         For each function call, return a json object with function name and arguments within \
-         {OPEN}{CLOSE} XML tags:\n\
-         {OPEN}\n{{\"name\": <function-name>, \"arguments\": <args-json-object>}}\n{CLOSE}",
-        signatures.join("\n")
-    );
-    let (system, rest) = match messages {
-        [first, rest @ ..] if first.role == ChatRole::System => {
-            (format!("{}\n\n{text}", first.content), rest)
-        }
-        all => (text, all),
-    };
-    let message = |role, content| ChatMessage {
-        role,
-        content,
-        name: None,
-        tool_calls: Vec::new(),
-        tool_call_id: None,
-    };
-    let plain = rest.iter().map(|original| match original.role {
-        // Such templates know no tool role and no calls: both become text in the same format.
-        ChatRole::Tool => message(
-            ChatRole::User,
-            format!("<tool_response>\n{}\n</tool_response>", original.content),
-        ),
-        ChatRole::Assistant if !original.tool_calls.is_empty() => {
-            let calls = original.tool_calls.iter().map(|call| {
-                format!(
-                    "{OPEN}\n{{\"name\": {}, \"arguments\": {}}}\n{CLOSE}",
-                    json!(call.name),
-                    call.arguments
-                )
-            });
-            let texts = std::iter::once(original.content.clone()).filter(|text| !text.is_empty());
-            let lines: Vec<String> = texts.chain(calls).collect();
-            message(ChatRole::Assistant, lines.join("\n"))
-        }
-        _ => original.clone(),
-    });
-    std::iter::once(message(ChatRole::System, system)).chain(plain).collect()
-}
-
-/// A tool in OpenAI's form, as templates expect it.
-pub(crate) fn tool_json(tool: &Tool) -> Value {
-    json!({
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters,
-        },
-    })
-}
-
-/// The grammar (Lark) of an answer that must call one of the tools that `choice` allows; `None`
-/// where the model is free.
-pub(crate) fn tool_grammar(tools: &[Tool], choice: &ToolChoice) -> Option<String> {
-    let allowed: Vec<&Tool> = match choice {
-        ToolChoice::None | ToolChoice::Auto => return None,
-        ToolChoice::Required => tools.iter().collect(),
-        ToolChoice::Function(name) => tools.iter().filter(|tool| tool.name == *name).collect(),
-    };
-    let calls: Vec<Value> = allowed
-        .iter()
-        .map(|tool| {
-            json!({
-                "type": "object",
-                "properties": {
-                    "name": { "const": tool.name },
-                    "arguments": closed(tool.parameters.clone()),
-                },
-                "required": ["name", "arguments"],
-                "additionalProperties": false,
-            })
-        })
-        .collect();
-    let schema = if calls.len() == 1 { calls[0].clone() } else { json!({ "anyOf": calls }) };
-    Some(format!("start: \"{OPEN}\\n\" call \"\\n{CLOSE}\"\ncall: %json {schema}\n"))
-}
-
-/// The schema with its objects closed to properties that it does not declare, where it says nothing
-/// about them: a small model invents some, and a caller's function has no place for them.
-fn closed(mut schema: Value) -> Value {
-    const SAID_ELSEWHERE: [&str; 8] = [
-        "additionalProperties",
-        "unevaluatedProperties",
-        "patternProperties",
-        "allOf",
-        "anyOf",
-        "oneOf",
-        "if",
-        "$ref",
-    ];
-    let Some(fields) = schema.as_object_mut() else { return schema };
-    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
-        properties.values_mut().for_each(|property| *property = closed(property.take()));
-        if !SAID_ELSEWHERE.iter().any(|key| fields.contains_key(*key)) {
-            fields.insert("additionalProperties".to_owned(), Value::Bool(false));
-        }
-    }
-    if let Some(items) = fields.get_mut("items") {
-        *items = closed(items.take());
-    }
-    schema
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,16 +173,7 @@ mod tests {
         let expected =
             [ToolPiece::Text("Sure. ".into()), call(0, "f", "{\"x\":1.5}"), call(1, "g", "{}")];
         for at in 0..text.len() {
-            let mut joined: Vec<ToolPiece> = Vec::new();
-            for piece in parse(&[&text[..at], &text[at..]]) {
-                match (joined.last_mut(), piece) {
-                    (Some(ToolPiece::Text(before)), ToolPiece::Text(text)) => {
-                        before.push_str(&text);
-                    }
-                    (_, piece) => joined.push(piece),
-                }
-            }
-            assert_eq!(joined, expected, "cut at {at}");
+            assert_eq!(joined(parse(&[&text[..at], &text[at..]])), expected, "cut at {at}");
         }
     }
 
@@ -313,36 +205,93 @@ mod tests {
         assert_eq!(parse(&["<tool_call> {7"]), [ToolPiece::Text("<tool_call> {7".into())]);
     }
 
-    #[test]
-    fn a_forced_call_has_only_declared_properties_unless_the_schema_speaks_of_others() {
-        let object = |more: Value| {
-            let mut schema = json!({"type": "object", "properties": {"x": {"type": "integer"}}});
-            schema
-                .as_object_mut()
-                .expect("an object")
-                .extend(more.as_object().expect("an object").clone());
-            schema
-        };
-        let shut = object(json!({"additionalProperties": false}));
-        assert_eq!(closed(object(json!({}))), shut);
-        for open in [json!({"additionalProperties": true}), json!({"allOf": [{}]})] {
-            assert_eq!(closed(object(open.clone())), object(open));
+    /// The pieces of an answer that comes one character at a time, text joined; and what had come before
+    /// the end.
+    fn parse_bare(text: &str) -> (Vec<ToolPiece>, Vec<ToolPiece>) {
+        let mut parser = ToolParser::with_bare(["f", "get"].into_iter());
+        let mut pieces = Vec::new();
+        for character in text.chars() {
+            pieces.extend(parser.push(character.encode_utf8(&mut [0; 4])));
         }
-        let list = json!({"type": "array", "items": object(json!({}))});
-        assert_eq!(closed(list)["items"], shut);
-        assert_eq!(closed(json!({"type": "object"})), json!({"type": "object"}));
+        let early = joined(pieces.clone());
+        pieces.extend(parser.finish());
+        (joined(pieces), early)
+    }
+
+    fn joined(pieces: Vec<ToolPiece>) -> Vec<ToolPiece> {
+        pieces.into_iter().fold(Vec::new(), |mut joined, piece| {
+            match (joined.last_mut(), piece) {
+                (Some(ToolPiece::Text(before)), ToolPiece::Text(text)) => before.push_str(&text),
+                (_, piece) => joined.push(piece),
+            }
+            joined
+        })
     }
 
     #[test]
-    fn a_named_choice_allows_only_that_tool() {
-        let tool = |name: &str| Tool {
-            name: name.into(),
-            description: None,
-            parameters: json!({"type": "object"}),
-        };
-        let tools = [tool("a"), tool("b")];
-        let grammar = tool_grammar(&tools, &ToolChoice::Function("b".into())).expect("forced");
-        assert!(grammar.contains("\"const\":\"b\"") && !grammar.contains("\"const\":\"a\""));
-        assert_eq!(tool_grammar(&tools, &ToolChoice::Auto), None);
+    fn an_answer_that_is_one_call_without_tags_is_a_call() {
+        let whole = "{\"name\": \"get\", \"arguments\": {\"x\": [1.5, \"}\"]}}";
+        let expected = [call(0, "get", "{\"x\":[1.5,\"}\"]}")];
+        for text in [
+            whole.to_owned(),
+            format!("\n {whole}\n"),
+            format!("```json\n{whole}\n```"),
+            format!("```\n{whole}\n```\n"),
+            whole.replace("arguments", "parameters"),
+            whole.replace(' ', "\n"),
+        ] {
+            assert_eq!(parse_bare(&text), (expected.to_vec(), vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_only_looks_like_a_call_is_text_and_nothing_of_it_is_lost() {
+        let whole = "{\"name\": \"f\", \"arguments\": {}}";
+        for text in [
+            "{\"name\": \"g\", \"arguments\": {}}".to_owned(),
+            "{\"name\": \"f\"}".to_owned(),
+            "{\"name\": \"f\", \"arguments\": [1]}".to_owned(),
+            "{\"name\": \"f\", \"arguments\": {}, \"more\": 1}".to_owned(),
+            "{\"arguments\": {}, \"name\": \"f\"}".to_owned(),
+            format!("{whole} calls f"),
+            format!("Calls: {whole}"),
+            format!("```json\n{whole}"),
+            format!("```python\n{whole}\n```"),
+            format!("{whole}{whole}"),
+            whole[..whole.len() - 1].to_owned(),
+            "  \n".to_owned(),
+            "``".to_owned(),
+            "{".to_owned(),
+        ] {
+            assert_eq!(parse_bare(&text).0, [ToolPiece::Text(text.clone())], "{text}");
+        }
+        assert_eq!(parse_bare("").0, []);
+    }
+
+    #[test]
+    fn text_is_held_back_only_as_long_as_it_may_be_a_call() {
+        for (text, shown) in [
+            ("{\"name\": \"x", "{\"name\": \"x"),
+            ("{\"name\": \"ge", ""),
+            ("{\"na\"", "{\"na\""),
+            (" ```jso{", " ```jso{"),
+            ("{\"name\": \"f\", \"x", ""),
+            ("```json\n{ \"name\"", ""),
+        ] {
+            let early = parse_bare(text).1;
+            let expected = (!shown.is_empty()).then(|| ToolPiece::Text(shown.into()));
+            assert_eq!(early, Vec::from_iter(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn tags_are_found_whether_or_not_bare_calls_are() {
+        let tagged = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
+        let text = format!("{{\"name\": \"f\", \"arguments\": {tagged}");
+        let before = ToolPiece::Text("{\"name\": \"f\", \"arguments\": ".into());
+        assert_eq!(parse_bare(&text).0, [before, call(0, "f", "{}")]);
+        assert_eq!(parse_bare(tagged).0, [call(0, "f", "{}")]);
+        let bare = "{\"name\": \"f\", \"arguments\": {}}";
+        assert_eq!(parse(&[bare]), [ToolPiece::Text(bare.into())]);
     }
 }
