@@ -5,11 +5,19 @@
 mod blobs;
 mod error;
 pub mod live;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod registry;
+mod sql;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use blobs::{Blobs, StagedBlob};
 pub use error::{ObjectKind, StoreError};
 pub use live::{LiveState, MemoryLimits, MemoryLiveState};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresRegistry, PostgresUrl};
 pub use registry::Registry;
+pub use sql::SqlRegistry;
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRegistry;

@@ -14,7 +14,7 @@ use node::{Identity, NodeConfig, NodeContext, NodeError, NodeMetrics};
 use protocol::link::JoinToken;
 use protocol::{NodeKind, TenantId};
 use scheduler::SchedulerConfig;
-use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware, Fleet as _};
+use store::registry::{ApiKey, Firmware};
 use telemetry::{Metrics, Scope};
 use time::{Duration, OffsetDateTime};
 use worker::{WorkerConfig, WorkerContext};
@@ -22,7 +22,7 @@ use worker::{WorkerConfig, WorkerContext};
 use super::engine::EngineArguments;
 use super::gateway::Front;
 use super::ready;
-use super::record::{Record, broken};
+use super::record::{Record, RegistryArguments, broken};
 use crate::commands::shelf::Known;
 use crate::data::DataDir;
 use crate::failure::Failure;
@@ -31,6 +31,8 @@ use crate::output::{note, print};
 /// Settings of everything.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    registry: RegistryArguments,
     #[command(flatten)]
     gateway: GatewayConfig,
     #[command(flatten)]
@@ -61,7 +63,7 @@ struct Up<'a> {
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
     let known = arguments.engine.known(data)?;
-    let record = Record::open(data).await?;
+    let record = Record::open(data, &arguments.registry).await?;
     let metrics = Arc::new(Metrics::new());
     let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
     let drain = gateway.drain_timeout;
