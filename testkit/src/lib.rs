@@ -1,14 +1,27 @@
 //! What the tests of this project share: tiny firmwares and adapters, a mock engine, whole clusters in one
-//! process, an OpenAI client.
+//! process, an OpenAI client, a real Postgres.
 //! Owns: things made up for tests, each named as such. Never: anything that ships.
 
+#[cfg(feature = "cluster")]
 mod client;
+#[cfg(feature = "cluster")]
 mod cluster;
+#[cfg(feature = "cluster")]
 mod firmware;
+#[cfg(feature = "cluster")]
 mod mock_engine;
+#[cfg(unix)]
+mod postgres;
 
+#[cfg(feature = "cluster")]
 pub use bench::{LoraSpec, gguf, write_lora};
+#[cfg(feature = "cluster")]
 pub use client::{Client, Streamed};
+#[cfg(feature = "cluster")]
 pub use cluster::{ClusterSpec, PATIENCE, TestCluster, eventually};
+#[cfg(feature = "cluster")]
 pub use firmware::{TINY_NAME, TINY_PAGE_BYTES, tiny_engine, tiny_firmware, tiny_lora};
+#[cfg(feature = "cluster")]
 pub use mock_engine::{MockConfig, MockEngine, mock_text, mock_tokens};
+#[cfg(unix)]
+pub use postgres::{Database, Postgres};
