@@ -12,6 +12,13 @@ DENY_VERSION=0.20.2
 
 say() { printf '\n== %s\n' "$*"; }
 
+# The tests start a Postgres of their own: Debian's package shall not set up and start another one.
+no_postgres_service() {
+    [[ " ${missing[*]} " == *" postgresql "* ]] || return 0
+    mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/firmament.conf
+}
+
 # Debian packages for the commands that are missing.
 needs() {
     local missing=()
@@ -21,9 +28,11 @@ needs() {
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     command -v valgrind >/dev/null || missing+=(valgrind)
     command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ "${#missing[@]}" = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing ${missing[*]}"
+        no_postgres_service
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
     else

@@ -59,7 +59,7 @@ pub enum Command {
     DeviceAgent(Box<roles::device_agent::Arguments>),
     /// Bring the registry to this release's schema.
     #[cfg(feature = "gateway")]
-    Migrate,
+    Migrate(roles::record::RegistryArguments),
     /// Talk with the model.
     Chat(chat::Arguments),
     /// Fetch, check and choose firmwares.

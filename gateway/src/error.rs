@@ -323,8 +323,12 @@ const fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::Full { .. }
         | StoreError::DiskFull { .. }
         | StoreError::ReadOnly { .. }
-        | StoreError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        | StoreError::Busy { .. }
+        | StoreError::Unreachable { .. }
+        | StoreError::TimedOut { .. } => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::Open { .. }
+        | StoreError::BadUrl { .. }
+        | StoreError::Later { .. }
         | StoreError::Migrate { .. }
         | StoreError::Unreadable(_)
         | StoreError::Query { .. }

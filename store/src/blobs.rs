@@ -44,7 +44,10 @@ impl Blobs {
         let opened = std::fs::create_dir_all(directory.join("staging"))
             .map_err(Into::into)
             .and_then(|()| LocalFileSystem::new_with_prefix(directory).map_err(Into::into))
-            .map_err(|source| StoreError::Open { path: directory.to_owned(), source })?;
+            .map_err(|source| StoreError::Open {
+                place: directory.display().to_string(),
+                source,
+            })?;
         let store = Arc::new(opened.with_fsync(true));
         Ok(Self { store, directory: directory.to_owned() })
     }

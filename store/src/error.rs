@@ -1,12 +1,13 @@
 //! Everything that the store can refuse or fail at.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use protocol::{AdapterName, Digest, GenerationId, NodeId, NodeKind};
+use sqlx::migrate::MigrateError;
 
 use crate::live::LiveError;
 use crate::registry::GenerationState;
+use crate::sql::Dialect;
 
 /// What kind of thing an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +93,22 @@ pub enum StoreError {
 
     #[error("the disk is full")]
     DiskFull { source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("the data directory cannot be written")]
+    #[error("the store cannot be written")]
     ReadOnly { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the registry is busy")]
     Busy { source: sqlx::Error },
-    #[error("the registry `{path}` cannot be opened")]
-    Open { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the registry cannot be reached")]
+    Unreachable { source: sqlx::Error },
+    #[error("the registry did not answer `{query}` in time")]
+    TimedOut { query: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the registry's address is not a postgres:// URL")]
+    BadUrl { source: sqlx::Error },
+    #[error("`{place}` cannot be opened")]
+    Open { place: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("a later release made the registry: it has migration {version}, which this one lacks")]
+    Later { version: i64 },
     #[error("the registry cannot be brought to this release's schema")]
-    Migrate { source: sqlx::migrate::MigrateError },
+    Migrate { source: MigrateError },
     #[error("the registry holds a {0} that this release cannot read")]
     Unreadable(&'static str),
     #[error("query `{query}` failed")]
@@ -140,7 +149,11 @@ impl StoreError {
             Self::DiskFull { .. } => "disk_full",
             Self::ReadOnly { .. } => "read_only",
             Self::Busy { .. } => "registry_busy",
+            Self::Unreachable { .. } => "registry_unreachable",
+            Self::TimedOut { .. } => "registry_timed_out",
+            Self::BadUrl { .. } => "registry_bad_url",
             Self::Open { .. } => "registry_open",
+            Self::Later { .. } => "registry_later",
             Self::Migrate { .. } => "registry_migrate",
             Self::Unreadable(_) => "registry_unreadable",
             Self::Query { .. } => "registry_query",
@@ -156,6 +169,8 @@ impl StoreError {
             | Self::Full { .. }
             | Self::DiskFull { .. }
             | Self::Busy { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
             | Self::Query { .. }
             | Self::Blob { .. } => true,
             Self::NotFound { .. }
@@ -177,20 +192,20 @@ impl StoreError {
             | Self::TooLarge { .. }
             | Self::OutOfOrder { .. }
             | Self::ReadOnly { .. }
+            | Self::BadUrl { .. }
+            | Self::Later { .. }
             | Self::Open { .. }
             | Self::Migrate { .. }
             | Self::Unreadable(_) => false,
         }
     }
 
-    /// Names the query that failed, and tells a full or read-only disk from the rest.
-    pub(crate) fn query(query: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| match sqlite_code(&source) {
-            Some(SQLITE_FULL) => Self::DiskFull { source: source.into() },
-            Some(SQLITE_READONLY) => Self::ReadOnly { source: source.into() },
-            Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy { source },
-            _ if matches!(source, sqlx::Error::PoolTimedOut) => Self::Busy { source },
-            _ => Self::Query { query, source },
+    /// Why a database was not brought to this release's schema.
+    pub(crate) fn migrate<D: Dialect>(source: MigrateError) -> Self {
+        match source {
+            MigrateError::VersionMissing(version) => Self::Later { version },
+            MigrateError::Execute(source) => D::failed("migrate", source),
+            source => Self::Migrate { source },
         }
     }
 
@@ -214,18 +229,6 @@ impl StoreError {
     pub(crate) fn already_exists(kind: ObjectKind, name: impl fmt::Display) -> Self {
         Self::AlreadyExists { kind, name: name.to_string() }
     }
-}
-
-// Source: https://sqlite.org/rescode.html, primary codes.
-const SQLITE_BUSY: u32 = 5;
-const SQLITE_LOCKED: u32 = 6;
-const SQLITE_READONLY: u32 = 8;
-const SQLITE_FULL: u32 = 13;
-
-/// The primary result code: the low byte of the extended one.
-fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
-    let code = error.as_database_error()?.code()?;
-    code.parse::<u32>().ok().map(|extended| extended & 0xff)
 }
 
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {

@@ -5,7 +5,11 @@
 mod blobs;
 mod error;
 pub mod live;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod registry;
+mod sql;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use blobs::{Blobs, StagedBlob};
@@ -13,5 +17,9 @@ pub use error::{ObjectKind, StoreError};
 pub use live::{
     LiveError, LiveState, MemoryLimits, MemoryLiveState, RedisConfig, RedisLimits, RedisLiveState,
 };
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresRegistry, PostgresUrl};
 pub use registry::Registry;
+pub use sql::SqlRegistry;
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteRegistry;

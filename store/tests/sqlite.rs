@@ -6,7 +6,7 @@ use protocol::{Digest, TenantId};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use store::SqliteRegistry;
-use store::registry::{Access as _, Firmware};
+use store::registry::{Access as _, Firmware, Registry as _};
 use time::OffsetDateTime;
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;

@@ -1,5 +1,5 @@
 //! What the tests of this project share: tiny firmwares and adapters, a mock engine, whole clusters in one
-//! process, an OpenAI client, a real Redis.
+//! process, an OpenAI client, a real Postgres, a real Redis.
 //! Owns: things made up for tests, each named as such. Never: anything that ships.
 
 #[cfg(feature = "cluster")]
@@ -10,9 +10,9 @@ mod cluster;
 mod firmware;
 #[cfg(feature = "cluster")]
 mod mock_engine;
+#[cfg(unix)]
+mod postgres;
 mod redis;
-
-pub use redis::Redis;
 
 #[cfg(feature = "cluster")]
 pub use bench::{LoraSpec, gguf, write_lora};
@@ -24,3 +24,6 @@ pub use cluster::{ClusterSpec, PATIENCE, TestCluster, eventually};
 pub use firmware::{TINY_NAME, TINY_PAGE_BYTES, tiny_engine, tiny_firmware, tiny_lora};
 #[cfg(feature = "cluster")]
 pub use mock_engine::{MockConfig, MockEngine, mock_text, mock_tokens};
+#[cfg(unix)]
+pub use postgres::{Database, Postgres};
+pub use redis::Redis;

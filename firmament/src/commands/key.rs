@@ -38,10 +38,13 @@ pub struct Create {
     /// Whose key it is; the caller's own if not said.
     #[arg(long)]
     tenant: Option<String>,
-    /// Write it into the registry of the data directory, without a server: for the first key.
+    /// Write it into the registry itself, without a server: for the first key.
     #[cfg(feature = "gateway")]
     #[arg(long)]
     offline: bool,
+    #[cfg(feature = "gateway")]
+    #[command(flatten)]
+    registry: crate::roles::record::RegistryArguments,
     #[command(flatten)]
     server: Server,
 }
@@ -89,7 +92,7 @@ async fn make(create: Create, data: &DataDir) -> Result<KeyCreated, Failure> {
     };
     #[cfg(feature = "gateway")]
     if create.offline {
-        return crate::roles::record::make_key(data, &request).await;
+        return crate::roles::record::make_key(data, &create.registry, &request).await;
     }
     let _ = data; // a build without a registry has no other way
     Api::new(&create.server)?.post(&["v1", "keys"], &request).await

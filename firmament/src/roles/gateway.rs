@@ -7,11 +7,10 @@ use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
 use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use serde_json::json;
-use store::Registry;
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
 use super::live::LiveArguments;
-use super::record::Record;
+use super::record::{Record, RegistryArguments};
 use crate::commands::shelf;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
@@ -20,6 +19,8 @@ use crate::output::{Output, print};
 /// Settings of the gateway role.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    registry: RegistryArguments,
     #[command(flatten)]
     gateway: GatewayConfig,
     #[command(flatten)]
@@ -48,7 +49,7 @@ impl Front {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let live = Arc::clone(&record.live);
         let context = GatewayContext {
-            registry: Arc::clone(&record.registry) as Arc<dyn Registry>,
+            registry: Arc::clone(&record.registry),
             blobs: record.blobs.clone(),
             live: Arc::clone(&live),
             metrics: Arc::clone(metrics),
@@ -83,7 +84,8 @@ impl Front {
 /// Runs the role until it is told to stop.
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
-    let record = arguments.live.open(Record::open(data).await?).await?;
+    let record = Record::open(data, &arguments.registry).await?;
+    let record = arguments.live.open(record).await?;
     record.enter(&shelf::in_use(data)?).await?;
     for here in shelf::all(data).iter().filter(|known| known.folder.is_some()) {
         record.enter(here).await?;
@@ -105,12 +107,17 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
 }
 
 /// Brings the registry to this release's schema.
-pub async fn migrate(data: &DataDir, output: Output) -> Result<(), Failure> {
-    let record = Record::open(data).await?;
-    record.registry.close().await;
-    let path = data.registry();
-    output.show(&json!({ "registry": path, "migrated": true }), || {
-        format!("{} has this release's schema", path.display())
+pub async fn migrate(
+    registry: &RegistryArguments,
+    data: &DataDir,
+    output: Output,
+) -> Result<(), Failure> {
+    let place = registry.place(data)?;
+    data.create()?;
+    place.open().await?.close().await;
+    let place = place.to_string();
+    output.show(&json!({ "registry": place, "migrated": true }), || {
+        format!("{place} has this release's schema")
     });
     Ok(())
 }

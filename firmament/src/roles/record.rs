@@ -1,23 +1,81 @@
 //! The registry, blobs and live state of one machine, and what the program itself writes into them.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::Args;
 use gateway::{ApiToken, LOCAL_TENANT, Right};
 use protocol::TenantId;
 use protocol::api::{KeyCreated, KeyInfo, KeyRequest};
-use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
-use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, SqliteRegistry, StoreError};
+use secrecy::{ExposeSecret as _, SecretString};
+use store::registry::{ApiKey, Firmware};
+use store::{
+    Blobs, LiveState, MemoryLimits, MemoryLiveState, PostgresRegistry, PostgresUrl, Registry,
+    SqliteRegistry, StoreError,
+};
 use time::OffsetDateTime;
 
 use crate::commands::shelf::Known;
 use crate::data::DataDir;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+
+/// Which registry a server or command uses.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryArguments {
+    /// Keep the registry in this Postgres database, such as postgres://user@host/name, instead of in
+    /// SQLite in the data directory.
+    #[arg(long, env = "FIRMAMENT_REGISTRY", hide_env_values = true, value_name = "URL")]
+    registry: Option<SecretString>, // read later: `clap` would repeat what it cannot read
+}
+
+/// Where a registry is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In a file of this machine.
+    Sqlite(PathBuf),
+    /// In a database server.
+    Postgres(PostgresUrl),
+}
+
+impl RegistryArguments {
+    /// The registry that was named, or the data directory's own.
+    pub fn place(&self, data: &DataDir) -> Result<Place, Failure> {
+        let Some(url) = &self.registry else { return Ok(Place::Sqlite(data.registry())) };
+        url.expose_secret().parse().map(Place::Postgres).map_err(broken)
+    }
+}
+
+impl Place {
+    /// Opens the registry and brings it to this release's schema.
+    pub async fn open(&self) -> Result<Arc<dyn Registry>, Failure> {
+        let opened: Result<Arc<dyn Registry>, StoreError> = match self {
+            Self::Sqlite(path) => {
+                SqliteRegistry::open(path).await.map(|opened| Arc::new(opened) as _)
+            }
+            Self::Postgres(url) => {
+                PostgresRegistry::open(url).await.map(|opened| Arc::new(opened) as _)
+            }
+        };
+        opened.map_err(broken)
+    }
+}
+
+/// As a user may see it: without a password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(url) => url.fmt(f),
+        }
+    }
+}
 
 /// What one machine keeps.
 #[derive(Clone)]
 pub struct Record {
     /// The registry.
-    pub registry: Arc<SqliteRegistry>,
+    pub registry: Arc<dyn Registry>,
     /// Files by digest.
     pub blobs: Blobs,
     /// Presence, routing, limits.
@@ -26,12 +84,13 @@ pub struct Record {
 
 impl Record {
     /// Opens everything, and brings the registry to this release's schema.
-    pub async fn open(data: &DataDir) -> Result<Self, Failure> {
+    pub async fn open(data: &DataDir, registry: &RegistryArguments) -> Result<Self, Failure> {
+        let place = registry.place(data)?;
         data.create()?;
-        let registry = SqliteRegistry::open(&data.registry()).await.map_err(broken)?;
+        let registry = place.open().await?;
         let blobs = Blobs::open(&data.blobs()).map_err(broken)?;
         let live = MemoryLiveState::new(MemoryLimits::default());
-        Ok(Self { registry: Arc::new(registry), blobs, live: Arc::new(live) })
+        Ok(Self { registry, blobs, live: Arc::new(live) })
     }
 
     /// Makes a firmware known, so that adapters can be bound to it.
@@ -49,12 +108,27 @@ impl Record {
 
 /// A failure of the registry or the blobs.
 pub fn broken(error: StoreError) -> Failure {
-    Failure::new(error, "check the disk and the rights of the data directory")
+    let (exit, advice) = match &error {
+        StoreError::BadUrl { .. } => {
+            (Exit::Usage, "write it like postgres://user:password@host:5432/database")
+        }
+        StoreError::Unreachable { .. } | StoreError::TimedOut { .. } => {
+            (Exit::Unreachable, "see that the database server runs and that --registry names it")
+        }
+        StoreError::Later { .. } => (Exit::Failed, "run the release that made it, or a later one"),
+        _ => (Exit::Failed, "check the disk and the rights of the data directory or database"),
+    };
+    Failure::with(exit, error, advice)
 }
 
 /// Makes a key without a server, in tenant `local` unless another is named.
-pub async fn make_key(data: &DataDir, request: &KeyRequest) -> Result<KeyCreated, Failure> {
-    let record = Record::open(data).await?;
+pub async fn make_key(
+    data: &DataDir,
+    registry: &RegistryArguments,
+    request: &KeyRequest,
+) -> Result<KeyCreated, Failure> {
+    data.create()?;
+    let registry = registry.place(data)?.open().await?;
     let now = OffsetDateTime::now_utc();
     let expires = request.expires_in_seconds.map(std::time::Duration::from_secs);
     let tenant = TenantId::from(request.tenant.as_deref().unwrap_or(LOCAL_TENANT));
@@ -72,9 +146,9 @@ pub async fn make_key(data: &DataDir, request: &KeyRequest) -> Result<KeyCreated
         expires_at: expires.map(|expires| now + expires),
         revoked_at: None,
     };
-    record.registry.put_tenant(&tenant, tenant.as_str(), now).await.map_err(broken)?;
-    record.registry.add_key(&key, &token.digest()).await.map_err(broken)?;
-    record.registry.close().await;
+    registry.put_tenant(&tenant, tenant.as_str(), now).await.map_err(broken)?;
+    registry.add_key(&key, &token.digest()).await.map_err(broken)?;
+    registry.close().await;
     Ok(KeyCreated { key: described(&key), secret: token.reveal() })
 }
 

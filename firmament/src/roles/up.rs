@@ -14,7 +14,7 @@ use node::{Identity, NodeConfig, NodeContext, NodeError, NodeMetrics};
 use protocol::link::JoinToken;
 use protocol::{NodeKind, TenantId};
 use scheduler::SchedulerConfig;
-use store::registry::{Access as _, ApiKey, Fleet as _};
+use store::registry::ApiKey;
 use telemetry::{Metrics, Scope};
 use time::{Duration, OffsetDateTime};
 use worker::{WorkerConfig, WorkerContext};
@@ -23,7 +23,7 @@ use super::engine::EngineArguments;
 use super::gateway::Front;
 use super::live::LiveArguments;
 use super::ready;
-use super::record::{Record, broken};
+use super::record::{Record, RegistryArguments, broken};
 use crate::commands::shelf::Known;
 use crate::data::DataDir;
 use crate::failure::Failure;
@@ -32,6 +32,8 @@ use crate::output::{note, print};
 /// Settings of everything.
 #[derive(Debug, Clone, Args)]
 pub struct Arguments {
+    #[command(flatten)]
+    registry: RegistryArguments,
     #[command(flatten)]
     gateway: GatewayConfig,
     #[command(flatten)]
@@ -64,7 +66,8 @@ struct Up<'a> {
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
     let known = arguments.engine.known(data)?;
-    let record = arguments.live.open(Record::open(data).await?).await?;
+    let record = Record::open(data, &arguments.registry).await?;
+    let record = arguments.live.open(record).await?;
     let metrics = Arc::new(Metrics::new());
     let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
     let drain = gateway.drain_timeout;

@@ -17,6 +17,8 @@ mod fleet;
 mod generation;
 mod page;
 
+use async_trait::async_trait;
+
 pub use access::{Access, ApiKey, Tenant};
 pub use alias::{Alias, Aliases};
 pub use audit::{AuditEntry, AuditEvent, AuditLog};
@@ -30,6 +32,8 @@ pub use generation::{
 pub use page::{Page, PageRequest};
 
 /// The whole record.
-pub trait Registry: Access + Catalogue + Generations + Aliases + Fleet + AuditLog {}
-
-impl<T: Access + Catalogue + Generations + Aliases + Fleet + AuditLog> Registry for T {}
+#[async_trait]
+pub trait Registry: Access + Catalogue + Generations + Aliases + Fleet + AuditLog {
+    /// Waits for what runs and lets go of the database; every later call fails.
+    async fn close(&self);
+}

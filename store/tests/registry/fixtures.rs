@@ -11,20 +11,36 @@ use store::registry::{
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
+/// One record, opened one or several times, as by several processes.
 pub struct Fixture {
-    pub registry: Arc<dyn Registry>,
+    pub registries: Vec<Arc<dyn Registry>>,
     _directory: Option<TempDir>,
 }
 
 pub async fn sqlite_file() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let registry = SqliteRegistry::open(&directory.path().join("registry.db")).await.unwrap();
-    Fixture { registry: Arc::new(registry), _directory: Some(directory) }
+    let path = directory.path().join("registry.db");
+    let mut registries: Vec<Arc<dyn Registry>> = Vec::new();
+    for _ in 0..3 {
+        registries.push(Arc::new(SqliteRegistry::open(&path).await.unwrap()));
+    }
+    Fixture { registries, _directory: Some(directory) }
 }
 
 pub async fn sqlite_in_memory() -> Fixture {
     let registry = SqliteRegistry::open_in_memory().await.unwrap();
-    Fixture { registry: Arc::new(registry), _directory: None }
+    Fixture { registries: vec![Arc::new(registry)], _directory: None }
+}
+
+#[cfg(unix)]
+pub async fn postgres() -> Fixture {
+    let database = testkit::Postgres::shared().database().await;
+    let mut registries: Vec<Arc<dyn Registry>> = Vec::new();
+    for _ in 0..3 {
+        registries
+            .push(Arc::new(store::PostgresRegistry::open(&database.registry()).await.unwrap()));
+    }
+    Fixture { registries, _directory: None }
 }
 
 /// An instant `seconds` after an arbitrary start, with microseconds that must survive.

@@ -14,66 +14,87 @@ mod races;
 
 macro_rules! conformance {
     ($implementation:ident, $open:path) => {
-        cases! { $implementation, $open;
-            access::a_key_is_found_by_its_secret_and_nothing_else,
-            access::an_expired_or_revoked_key_is_found_but_not_valid,
-            access::a_key_belongs_to_one_tenant,
-            access::an_id_or_secret_cannot_be_used_twice,
-            access::listings_come_in_pages_without_gap_or_repeat,
-            access::a_tenant_that_exists_is_left_as_it_is,
-            audit::entries_are_listed_newest_first_and_leave_by_age,
-            audit::a_tenant_reads_its_own_entries_only,
-            catalogue::a_firmware_is_its_manifest_byte_for_byte,
-            catalogue::another_tenants_adapter_is_not_found,
-            catalogue::manifests_and_files_are_read_by_their_tenant_and_by_all_if_shared,
-            catalogue::a_shared_adapter_is_found_by_all_and_an_own_one_comes_first,
-            catalogue::two_adapters_of_one_name_cannot_both_be_shared,
-            catalogue::a_name_is_listed_with_what_it_leads_to_for_the_caller,
-            catalogue::an_adapter_tells_how_far_its_names_generation_has_come_or_the_newest,
-            catalogue::a_pin_is_kept_until_it_is_taken_away_and_follows_the_name,
-            catalogue::an_adapters_number_is_its_own_for_good,
-            catalogue::what_a_tenant_keeps_is_counted_once_a_file_and_without_what_failed,
-            catalogue::deleting_an_adapter_names_only_the_files_that_nobody_else_uses,
-            generations::a_generation_lives_from_pending_to_retired,
-            generations::an_illegal_step_is_refused_by_name_and_changes_nothing,
-            generations::a_failed_generation_says_why_and_stays_failed,
-            generations::what_was_proved_cannot_fail_any_more,
-            generations::the_files_of_what_failed_are_unused,
-            generations::a_manifest_of_another_digest_or_an_unknown_firmware_is_refused,
-            generations::adding_the_same_generation_again_returns_it_as_it_is,
-            generations::a_generation_is_found_by_its_id_alone_by_those_who_may_use_it,
-            generations::a_manifest_is_found_by_its_digest_alone,
-            generations::generations_are_listed_newest_first_and_by_state_oldest_first,
-            generations::a_generation_in_use_cannot_be_deleted,
-            aliases::an_alias_moves_only_from_where_it_is_expected,
-            aliases::an_alias_points_only_to_a_serving_generation,
-            aliases::a_generation_with_an_alias_cannot_drain_or_be_deleted,
-            aliases::an_alias_never_takes_another_adapters_name,
-            aliases::a_name_resolves_to_the_own_alias_first_then_to_a_shared_adapters,
-            fleet::a_token_enrols_one_node_and_then_is_spent,
-            fleet::a_node_that_lost_the_answer_may_ask_again_and_nobody_else,
-            fleet::a_token_that_is_unknown_revoked_expired_or_of_another_kind_enrols_nobody,
-            fleet::a_later_session_fences_the_earlier,
-            fleet::a_revoked_node_gets_no_session,
-            fleet::nodes_are_listed_by_tenant_or_all,
-            races::of_racers_for_the_last_use_of_a_token_exactly_one_wins,
-            races::of_racers_for_an_alias_exactly_one_wins,
-            races::concurrent_sessions_of_one_node_get_different_epochs,
+        mod $implementation {
+            cases! { $open;
+                access::a_key_is_found_by_its_secret_and_nothing_else,
+                access::an_expired_or_revoked_key_is_found_but_not_valid,
+                access::a_key_belongs_to_one_tenant,
+                access::an_id_or_secret_cannot_be_used_twice,
+                access::listings_come_in_pages_without_gap_or_repeat,
+                access::a_tenant_that_exists_is_left_as_it_is,
+                audit::entries_are_listed_newest_first_and_leave_by_age,
+                audit::a_tenant_reads_its_own_entries_only,
+                catalogue::a_firmware_is_its_manifest_byte_for_byte,
+                catalogue::another_tenants_adapter_is_not_found,
+                catalogue::manifests_and_files_are_read_by_their_tenant_and_by_all_if_shared,
+                catalogue::a_shared_adapter_is_found_by_all_and_an_own_one_comes_first,
+                catalogue::two_adapters_of_one_name_cannot_both_be_shared,
+                catalogue::a_name_is_listed_with_what_it_leads_to_for_the_caller,
+                catalogue::an_adapter_tells_how_far_its_names_generation_has_come_or_the_newest,
+                catalogue::a_pin_is_kept_until_it_is_taken_away_and_follows_the_name,
+                catalogue::an_adapters_number_is_its_own_for_good,
+                catalogue::what_a_tenant_keeps_is_counted_once_a_file_and_without_what_failed,
+                catalogue::deleting_an_adapter_names_only_the_files_that_nobody_else_uses,
+                generations::a_generation_lives_from_pending_to_retired,
+                generations::an_illegal_step_is_refused_by_name_and_changes_nothing,
+                generations::a_failed_generation_says_why_and_stays_failed,
+                generations::what_was_proved_cannot_fail_any_more,
+                generations::the_files_of_what_failed_are_unused,
+                generations::a_manifest_of_another_digest_or_an_unknown_firmware_is_refused,
+                generations::adding_the_same_generation_again_returns_it_as_it_is,
+                generations::a_generation_is_found_by_its_id_alone_by_those_who_may_use_it,
+                generations::a_manifest_is_found_by_its_digest_alone,
+                generations::generations_are_listed_newest_first_and_by_state_oldest_first,
+                generations::a_generation_in_use_cannot_be_deleted,
+                aliases::an_alias_moves_only_from_where_it_is_expected,
+                aliases::an_alias_points_only_to_a_serving_generation,
+                aliases::a_generation_with_an_alias_cannot_drain_or_be_deleted,
+                aliases::an_alias_never_takes_another_adapters_name,
+                aliases::a_name_resolves_to_the_own_alias_first_then_to_a_shared_adapters,
+                fleet::a_token_enrols_one_node_and_then_is_spent,
+                fleet::a_node_that_lost_the_answer_may_ask_again_and_nobody_else,
+                fleet::a_token_that_is_unknown_revoked_expired_or_of_another_kind_enrols_nobody,
+                fleet::a_later_session_fences_the_earlier,
+                fleet::a_revoked_node_gets_no_session,
+                fleet::nodes_are_listed_by_tenant_or_all,
+            }
+            races! { $open;
+                of_racers_for_the_last_use_of_a_token_exactly_one_wins,
+                a_node_that_asks_twice_at_once_is_enrolled_twice_the_same,
+                of_racers_for_an_alias_exactly_one_wins,
+                of_an_alias_and_an_adapter_of_one_name_exactly_one_comes_to_be,
+                a_generation_either_drains_or_gets_an_alias,
+                a_generation_takes_a_step_once,
+                concurrent_sessions_of_one_node_get_different_epochs,
+                adding_one_generation_from_everywhere_adds_it_once,
+            }
         }
     };
 }
 
+/// What holds for one caller after the other.
 macro_rules! cases {
-    ($implementation:ident, $open:path; $($part:ident::$case:ident,)*) => {
-        mod $implementation {
-            $(#[tokio::test]
-            async fn $case() {
-                let fixture = $open().await;
-                super::$part::$case(fixture.registry.as_ref()).await;
-            })*
-        }
+    ($open:path; $($part:ident::$case:ident,)*) => {
+        $(#[tokio::test]
+        async fn $case() {
+            let fixture = $open().await;
+            crate::$part::$case(fixture.registries[0].as_ref()).await;
+        })*
+    };
+}
+
+/// What holds for callers at the same time, in as many processes as the database allows.
+macro_rules! races {
+    ($open:path; $($case:ident,)*) => {
+        $(#[tokio::test]
+        async fn $case() {
+            let fixture = $open().await;
+            crate::races::$case(&fixture.registries).await;
+        })*
     };
 }
 
 conformance!(sqlite_file, crate::fixtures::sqlite_file);
 conformance!(sqlite_in_memory, crate::fixtures::sqlite_in_memory);
+#[cfg(unix)]
+conformance!(postgres, crate::fixtures::postgres);

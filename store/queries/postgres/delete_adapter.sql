@@ -1,0 +1,1 @@
+delete from adapter where tenant_id = $1 and name = $2

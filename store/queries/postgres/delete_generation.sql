@@ -1,0 +1,1 @@
+delete from generation where seq = $1

@@ -1,0 +1,1 @@
+select id, name, version, manifest, created_at from firmware where id = $1

@@ -1,0 +1,1 @@
+select manifest from generation where id = $1 limit 1

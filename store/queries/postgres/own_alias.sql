@@ -1,0 +1,1 @@
+select generation_id from alias where tenant_id = $1 and name = $2

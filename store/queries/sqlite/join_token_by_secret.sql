@@ -1,3 +1,0 @@
-select id, tenant_id, kind, uses_max, uses, created_at, expires_at, revoked_at
-from join_token
-where secret_sha256 = ?
