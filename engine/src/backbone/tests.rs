@@ -16,9 +16,11 @@ use super::{
 use crate::adapter::{Adapter, AdapterLimits, PeftConfig};
 use crate::weights::{Profile, WeightFile};
 
-/// Largest error of a logit, as a share of the largest logit. The cache keeps keys and values as
-/// f16, which has 11 bits, and so do adapters; everything else is f32.
-const LOGIT_ERROR_MAX: f32 = 5e-3;
+/// Largest error of a base's logit, as a share of the largest logit. The cache keeps keys and values
+/// as f16, which has 11 bits; everything else is f32.
+const BASE_ERROR_MAX: f32 = 2e-3;
+/// The same with an adapter, whose matrices are rounded too.
+const ADAPTER_ERROR_MAX: f32 = 4e-3;
 /// For an adapter whose random deltas outweigh the base: rounding of any kind is amplified.
 const AMPLIFIED_ERROR_MAX: f32 = 3e-2;
 const ADAPTER_LIMITS: AdapterLimits = AdapterLimits { rank_max: 64, bytes_max: 1 << 24 };
@@ -135,6 +137,11 @@ fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
 
 /// Compares logits at the last positions and the greedy continuation.
 fn check(case: &str, golden: &Value, backbone: &Arc<Backbone>, adapters: &Adapters) {
+    let bound = match case {
+        "llama_rslora" => AMPLIFIED_ERROR_MAX,
+        _ if adapters.is_empty() => BASE_ERROR_MAX,
+        _ => ADAPTER_ERROR_MAX,
+    };
     let mut model = Model::new(backbone);
     let prompt = tokens(&golden["prompt"]);
     let positions = tokens(&golden["logits_positions"]);
@@ -143,7 +150,6 @@ fn check(case: &str, golden: &Value, backbone: &Arc<Backbone>, adapters: &Adapte
         let expected = floats(expected);
         let largest = expected.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
         let error = largest_difference(&logits, &expected) / largest;
-        let bound = if case == "llama_rslora" { AMPLIFIED_ERROR_MAX } else { LOGIT_ERROR_MAX };
         assert!(error < bound, "{case}, position {position}: off by {error}");
     }
     let greedy = model.greedy(&prompt, adapters, 16);
@@ -189,17 +195,10 @@ fn embeddings_are_the_mean_of_the_last_hidden_states() {
 
 #[test]
 fn every_kind_of_adapter_computes_what_peft_computes() {
-    for name in [
-        "llama_qv_r4",
-        "llama_all_r8",
-        "llama_rslora",
-        "llama_patterns",
-        "llama_layers",
-        "llama_regex",
-        "llama_save_head",
-        "qwen2_all_r4",
-        "gemma3_all_r4",
-    ] {
+    let variants = ["qv_r4", "all_r8", "rslora", "patterns", "layers", "regex", "save_head"];
+    let every = ["llama", "qwen2", "gemma3"].map(|base| variants.map(|of| format!("{base}_{of}")));
+    let others = ["qwen2_all_r4", "gemma3_all_r4"].map(str::to_owned);
+    for name in every.iter().flatten().chain(&others) {
         let golden = json(&format!("adapters/{name}/golden.json"));
         let backbone = backbone(golden["base"].as_str().unwrap());
         let adapters = vec![(adapter(name, &backbone), 1.0)];
@@ -237,7 +236,7 @@ fn rounding_a_small_delta_is_lost_in_the_bases_own_rounding() {
     let effect = largest_difference(&whole, &base);
     let error = largest_difference(&whole, &rounded);
     let largest = base.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
-    assert!(error > 0.0 && error < LOGIT_ERROR_MAX / 2.0 * largest, "{error} of {largest}");
+    assert!(error > 0.0 && error < BASE_ERROR_MAX * largest, "{error} of {largest}");
     assert!(error < effect / 10.0, "{error} of {effect}");
 }
 

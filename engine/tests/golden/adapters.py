@@ -22,26 +22,36 @@ def lora(targets, rank: int, **more) -> LoraConfig:
     )
 
 
-# name -> (base, configuration)
-ACCEPTED = {
-    "llama_qv_r4": ("llama", lora(QV, 4)),
-    "llama_all_r8": ("llama", lora(LINEARS, 8)),
-    "llama_rslora": ("llama", lora(ATTENTION, 8, use_rslora=True)),
-    "llama_patterns": (
-        "llama",
-        lora(
+def variants() -> dict:
+    """Every way in which a LoRA may be made; anew for each base, since PEFT writes into them."""
+    return {
+        "qv_r4": lora(QV, 4),
+        "all_r8": lora(LINEARS, 8),
+        "rslora": lora(ATTENTION, 8, use_rslora=True),
+        "patterns": lora(
             LINEARS,
             4,
             rank_pattern={"down_proj": 2, "layers.1.self_attn.q_proj": 6},
             alpha_pattern={"down_proj": 16, "layers.0.self_attn.v_proj": 2},
         ),
-    ),
-    "llama_layers": ("llama", lora(LINEARS, 4, layers_to_transform=[1], layers_pattern="layers")),
-    "llama_regex": ("llama", lora(r".*\.0\.(self_attn\.[kv]_proj|mlp\.up_proj)", 4)),
-    "llama_save_head": ("llama", lora(QV, 4, modules_to_save=["lm_head"])),
+        "layers": lora(LINEARS, 4, layers_to_transform=[1], layers_pattern="layers"),
+        "regex": lora(r".*\.0\.(self_attn\.[kv]_proj|mlp\.up_proj)", 4),
+        "save_head": lora(QV, 4, modules_to_save=["lm_head"]),
+    }
+
+
+def of(base: str) -> dict:
+    return {f"{base}_{name}": (base, config) for name, config in variants().items()}
+
+
+# name -> (base, configuration); a place in this order decides the seed, so what is new comes last
+ACCEPTED = {
+    **of("llama"),
     "llama_zero_b": ("llama", lora(QV, 4)),
     "qwen2_all_r4": ("qwen2", lora(LINEARS, 4)),
     "gemma3_all_r4": ("gemma3", lora(LINEARS, 4)),
+    **of("qwen2"),
+    **of("gemma3"),
 }
 # name -> (configuration, the key in adapter_config.json that makes it unfit); all on `llama`
 REFUSED = {
