@@ -70,7 +70,10 @@ async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
 }
 
 /// An error as logs show it, with all its causes.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(|cause| format!("{cause} {cause:?}")).collect()
+fn chain(error: &dyn Error) -> String {
+    let mut shown = format!("{error} {error:?}");
+    if let Some(cause) = error.source() {
+        shown += &chain(cause);
+    }
+    shown
 }
