@@ -113,8 +113,7 @@ pub async fn migrate(
     output: Output,
 ) -> Result<(), Failure> {
     let place = registry.place(data)?;
-    data.create()?;
-    place.open().await?.close().await;
+    place.open(data).await?.close().await;
     let place = place.to_string();
     output.show(&json!({ "registry": place, "migrated": true }), || {
         format!("{place} has this release's schema")

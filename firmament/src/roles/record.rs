@@ -48,9 +48,10 @@ impl RegistryArguments {
 
 impl Place {
     /// Opens the registry and brings it to this release's schema.
-    pub async fn open(&self) -> Result<Arc<dyn Registry>, Failure> {
+    pub async fn open(&self, data: &DataDir) -> Result<Arc<dyn Registry>, Failure> {
         let opened: Result<Arc<dyn Registry>, StoreError> = match self {
             Self::Sqlite(path) => {
+                data.create()?;
                 SqliteRegistry::open(path).await.map(|opened| Arc::new(opened) as _)
             }
             Self::Postgres(url) => {
@@ -87,7 +88,7 @@ impl Record {
     pub async fn open(data: &DataDir, registry: &RegistryArguments) -> Result<Self, Failure> {
         let place = registry.place(data)?;
         data.create()?;
-        let registry = place.open().await?;
+        let registry = place.open(data).await?;
         let blobs = Blobs::open(&data.blobs()).map_err(broken)?;
         let live = MemoryLiveState::new(MemoryLimits::default());
         Ok(Self { registry, blobs, live: Arc::new(live) })
@@ -127,8 +128,7 @@ pub async fn make_key(
     registry: &RegistryArguments,
     request: &KeyRequest,
 ) -> Result<KeyCreated, Failure> {
-    data.create()?;
-    let registry = registry.place(data)?.open().await?;
+    let registry = registry.place(data)?.open(data).await?;
     let now = OffsetDateTime::now_utc();
     let expires = request.expires_in_seconds.map(std::time::Duration::from_secs);
     let tenant = TenantId::from(request.tenant.as_deref().unwrap_or(LOCAL_TENANT));
