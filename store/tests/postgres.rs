@@ -312,7 +312,7 @@ struct Chain<'a>(&'a StoreError);
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let first = std::error::Error::source(self.0);
-        let causes = std::iter::successors(first, |error| error.source());
-        causes.map(|cause| write!(f, "{cause} {cause:?} ")).collect()
+        let mut causes = std::iter::successors(first, |error| error.source());
+        causes.try_for_each(|cause| write!(f, "{cause} {cause:?} "))
     }
 }

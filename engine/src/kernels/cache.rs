@@ -370,9 +370,9 @@ fn mix_vectors<I: Isa, const Q: usize, const V: usize>(
         let ahead = head.ahead(head.pages.len() + page).wrapping_add(first * 2 * LANES);
         for (token, values) in values.chunks_exact(vectors).enumerate().take(PAGE_TOKENS) {
             let row = ahead.wrapping_add(token * vectors * 2 * LANES);
-            unrolled!(V, |v| if v % 2 == 0 {
-                I::prefetch(row.wrapping_add(v * 2 * LANES))
-            });
+            for line in 0..V.div_ceil(2) {
+                I::prefetch(row.wrapping_add(line * 4 * LANES));
+            }
             let values = &values[first..first + V];
             let mut wide = [I::splat(0.0); V];
             unrolled!(V, |v| wide[v] = I::widen_f16(&values[v]));

@@ -45,10 +45,11 @@ mod tests {
 
     use super::*;
     use crate::data::DataDir;
+    use crate::roles::record::RegistryArguments;
 
     async fn open(folder: &tempfile::TempDir, live: Option<String>) -> Result<Record, Failure> {
         let data = DataDir::new(Some(folder.path().to_owned()))?;
-        let record = Record::open(&data).await?;
+        let record = Record::open(&data, &RegistryArguments::default()).await?;
         LiveArguments { live: live.map(SecretString::from) }.open(record).await
     }
 

@@ -21,7 +21,7 @@ use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
 
 /// Which registry a server or command uses.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct RegistryArguments {
     /// Keep the registry in this Postgres database, such as postgres://user@host/name, instead of in
     /// SQLite in the data directory.
@@ -35,14 +35,14 @@ pub enum Place {
     /// In a file of this machine.
     Sqlite(PathBuf),
     /// In a database server.
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
 }
 
 impl RegistryArguments {
     /// The registry that was named, or the data directory's own.
     pub fn place(&self, data: &DataDir) -> Result<Place, Failure> {
         let Some(url) = &self.registry else { return Ok(Place::Sqlite(data.registry())) };
-        url.expose_secret().parse().map(Place::Postgres).map_err(broken)
+        url.expose_secret().parse().map(|url| Place::Postgres(Box::new(url))).map_err(broken)
     }
 }
 

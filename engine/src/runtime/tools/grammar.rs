@@ -36,7 +36,6 @@ pub(crate) fn tool_grammar(
         })
         .collect();
     let form = match (choice, answer) {
-        (ToolChoice::None, _) => return None,
         (ToolChoice::Auto, _) if tools.is_empty() => return None,
         (ToolChoice::Required | ToolChoice::Function(_), _) => "start: call\n".to_owned(),
         (ToolChoice::Auto, Some(answer)) => {
@@ -44,7 +43,7 @@ pub(crate) fn tool_grammar(
             "start: call (\"\\n\" call)* | @answer\n".to_owned()
         }
         (ToolChoice::Auto, None) if tools.iter().any(|tool| tool.strict) => free(&allowed),
-        (ToolChoice::Auto, None) => return None,
+        (ToolChoice::Auto, None) | (ToolChoice::None, _) => return None,
     };
     Some(ToolGrammar { rules: form + &tagged(&allowed), parts })
 }

@@ -17,10 +17,10 @@ use crate::StoreError;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a gateway that is silent counts as one.
-const GATEWAY_TTL: Duration = Duration::from_secs(600);
+const GATEWAY_TTL: Duration = Duration::from_mins(10);
 
 /// How long a snapshot outlives who published it; while that one is there it puts it back.
-const SNAPSHOT_TTL: Duration = Duration::from_secs(3600);
+const SNAPSHOT_TTL: Duration = Duration::from_hours(1);
 
 /// The latest snapshot that is known here.
 pub(super) struct Routing {
