@@ -41,7 +41,7 @@ fn the_main_job_runs_end_to_end_and_starts_again_at_once() {
     assert_eq!(text.trim_end(), adapted.trim_end());
     assert_eq!(at_once(data.path(), &[&with_adapter; 4]), vec![adapted.clone(); 4]);
     let mixed = at_once(data.path(), &[&with_adapter, &ask, &with_adapter, &ask]);
-    assert_eq!(mixed, [&adapted, &streamed, &adapted, &streamed]);
+    assert_eq!(mixed.iter().collect::<Vec<_>>(), [&adapted, &streamed, &adapted, &streamed]);
     assert_eq!(done(data.path(), &ask), streamed, "the base is what it was");
     assert!(up.stop().success());
     // Nothing of the network is left: no index, no proxy, no names.
