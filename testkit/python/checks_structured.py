@@ -36,9 +36,10 @@ class Lamp(Strict):
     on: bool
 
 
+LAMP = openai.pydantic_function_tool(Lamp, name="set_lamp", description="Switch a lamp.")
 TOOLS = [
     openai.pydantic_function_tool(Weather, name="get_weather", description="Weather of a city."),
-    openai.pydantic_function_tool(Lamp, name="set_lamp", description="Switch a lamp."),
+    LAMP,
 ]
 ARGUMENTS = {"get_weather": Weather, "set_lamp": Lamp}
 ASKED = {
@@ -151,8 +152,8 @@ def an_answer_beside_strict_tools_streams_the_same_text(target: Target) -> None:
 def tools_and_a_json_schema_go_together(target: Target) -> None:
     reply = target.client.chat.completions.parse(
         model=target.model,
-        messages=ASKED["messages"],
-        tools=TOOLS,
+        messages=[{"role": "user", "content": "Switch the lamp on."}],
+        tools=[LAMP],
         temperature=0,
         max_completion_tokens=256,
         response_format=Shape,
