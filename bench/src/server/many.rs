@@ -23,6 +23,8 @@ const TOKENS: usize = 32;
 /// Requests at once wait for their turn instead of being refused, however slow the machine is. The KV
 /// cache is full after the warm-up: from then on what grows is something else.
 const FLAGS: [&str; 4] = ["--placement-wait", "10m", "--kv-mib", "256"];
+/// KV cache of the server with many adapters: a warm-up of one request for each that fits fills it.
+const KV_MIB: &str = "16";
 const BYTES_PER_MIB: u64 = 1 << 20;
 const KIB_PER_MIB: f64 = 1024.0;
 
@@ -54,7 +56,8 @@ async fn adapters(stage: &Stage<'_>, rounds: &mut Rounds) -> Result<Vec<Row>, Be
         probe.upload(adapter, &stage.small_peft(adapter)?).await?;
     }
     probe.process.stop().await;
-    let flags = ["--adapter-mib".to_owned(), budget_mib.to_string()];
+    let flags = ["--adapter-mib", &budget_mib.to_string(), "--kv-mib", KV_MIB];
+    let flags = flags.map(ToOwned::to_owned);
     let values = rounds.take(&[], async |turn| {
         let server = stage.ours("many", &flags).await?;
         let many = many(stage, &server, fitting, turn).await;
@@ -82,13 +85,15 @@ async fn many(
     fitting: usize,
     turn: usize,
 ) -> Result<Many, BenchError> {
-    server.complete(&stage.ask((turn, 0), 1, None)).await?;
+    for index in 0..fitting {
+        server.complete(&stage.ask((turn, index), 1, None)).await?;
+    }
     let before = server.process.resident_mib();
-    first_token_ms(stage, server, (turn, 0), 0..fitting).await?;
+    first_token_ms(stage, server, (turn, fitting), 0..fitting).await?;
     let after = server.process.resident_mib();
     let cold = fitting..fitting + REQUESTS;
-    let cold_ms = first_token_ms(stage, server, (turn, fitting), cold.clone()).await?;
-    let resident_ms = first_token_ms(stage, server, (turn, fitting + REQUESTS), cold).await?;
+    let cold_ms = first_token_ms(stage, server, (turn, 2 * fitting), cold.clone()).await?;
+    let resident_ms = first_token_ms(stage, server, (turn, 3 * fitting), cold).await?;
     let grown = before.zip(after).map(|(before, after)| after - before);
     let grown_kib = grown.map(|mib| KIB_PER_MIB * mib / fitting as f64);
     Ok(Many { cold_ms, resident_ms, grown_kib })
