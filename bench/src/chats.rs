@@ -87,7 +87,7 @@ impl Chats {
             tool_call_id: None,
         };
         let (tools, tool_choice) = (Vec::new(), ToolChoice::None);
-        let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice };
+        let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice, calls_max: 0 };
         let sampling =
             Sampling { temperature: self.temperature, top_p: 0.95, ..Sampling::greedy() };
         GenerateWork { sampling, ignore_eos: false, ..work(prompt, ANSWER_TOKENS) }

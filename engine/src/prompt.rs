@@ -11,7 +11,7 @@ impl LoadedFirmware {
     /// The tokens of a prompt, with whatever the model wants in front.
     pub(crate) fn tokens_of(&self, prompt: &Prompt) -> Result<Vec<u32>, WorkError> {
         let tokens = match prompt {
-            Prompt::Chat { messages, tools, tool_choice } => {
+            Prompt::Chat { messages, tools, tool_choice, .. } => {
                 let tools = if *tool_choice == ToolChoice::None { &[] } else { tools.as_slice() };
                 self.tokenizer.encode_with_specials(&self.render(messages, tools)?)
             }

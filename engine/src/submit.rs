@@ -154,13 +154,14 @@ impl Engine {
 /// Finds calls in the answer, if there may be any. An answer whose form the caller gave is a call only
 /// between tags.
 fn tool_parser(work: &GenerateWork) -> Option<ToolParser> {
-    let Prompt::Chat { tools, tool_choice, .. } = &work.prompt else { return None };
+    let Prompt::Chat { tools, tool_choice, calls_max, .. } = &work.prompt else { return None };
     if tools.is_empty() || *tool_choice == ToolChoice::None {
         return None;
     }
     let free = *tool_choice == ToolChoice::Auto && work.constraint.is_none();
     let names = tools.iter().map(|tool| tool.name.as_str());
-    Some(if free { ToolParser::with_bare(names) } else { ToolParser::default() })
+    let parser = ToolParser::new(*calls_max);
+    Some(if free { parser.with_bare(names) } else { parser })
 }
 
 /// Only the repetition penalty looks at the prompt.

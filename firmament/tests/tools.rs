@@ -58,7 +58,8 @@ fn chat(question: &str, tools: Vec<Tool>) -> GenerateWork {
         tool_calls: Vec::new(),
         tool_call_id: None,
     };
-    let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice: ToolChoice::Auto };
+    let (tool_choice, calls_max) = (ToolChoice::Auto, 16);
+    let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice, calls_max };
     GenerateWork { max_tokens: Some(96), ..GenerateWork::greedy(prompt, "test") }
 }
 

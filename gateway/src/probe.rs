@@ -78,7 +78,7 @@ fn work() -> Work {
         tool_call_id: None,
     };
     let (tools, tool_choice) = (Vec::new(), ToolChoice::None);
-    let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice };
+    let prompt = Prompt::Chat { messages: vec![message], tools, tool_choice, calls_max: 0 };
     let work = GenerateWork::greedy(prompt, LOCAL_TENANT);
     Work::Generate(GenerateWork { max_tokens: Some(1), ignore_eos: true, ..work })
 }

@@ -88,11 +88,19 @@ pub enum Prompt {
         /// Whether it must.
         #[serde(default)]
         tool_choice: ToolChoice,
+        /// The answer ends with this many calls.
+        #[serde(default = "any_number")]
+        calls_max: u32,
     },
     /// Plain text; special tokens in it are text.
     Text(String),
     /// Token ids.
     Tokens(Vec<u32>),
+}
+
+/// What earlier releases meant.
+const fn any_number() -> u32 {
+    u32::MAX
 }
 
 /// How tokens are drawn. Each draw depends only on the logits, `seed` and the token's index.

@@ -18,7 +18,7 @@ pub(crate) struct TextOutput {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grown {
     pub(crate) pieces: Vec<ToolPiece>,
-    /// A stop text was found.
+    /// A stop text was found, or the last call that the answer may have.
     pub(crate) stopped: bool,
 }
 
@@ -40,7 +40,10 @@ impl TextOutput {
         }
         let text = self.characters.push(self.tokenizer.token_bytes(token));
         match self.stop.push(&text) {
-            Stopped::No(text) => Grown { pieces: self.split(&text), stopped: false },
+            Stopped::No(text) => {
+                let pieces = self.split(&text);
+                Grown { pieces, stopped: self.tools.as_ref().is_some_and(ToolParser::is_full) }
+            }
             Stopped::Yes(text) => {
                 let mut pieces = self.split(&text);
                 pieces.extend(self.tools.as_mut().map(ToolParser::finish).unwrap_or_default());

@@ -17,6 +17,14 @@ pub enum CallForm {
 }
 
 impl CallForm {
+    /// How many calls an answer may have. Some are sensible at once; a small model repeats itself.
+    pub const fn most(self) -> u32 {
+        match self {
+            Self::Many => 16,
+            Self::One | Self::Function => 1,
+        }
+    }
+
     /// Whether an answer tells its call of this number.
     pub(super) fn tells(self, call: u32) -> bool {
         call == 0 || self == Self::Many

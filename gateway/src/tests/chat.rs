@@ -216,9 +216,11 @@ async fn functions_and_their_messages_reach_the_node_as_tools() {
     assert_eq!(rig.post(CHAT, chat(body)).await.status, 200);
     let works = rig.nodes.works();
     let [Work::Generate(work)] = &works[..] else { panic!("{works:?}") };
-    let Prompt::Chat { messages, tools, tool_choice } = &work.prompt else { panic!("{work:?}") };
+    let Prompt::Chat { messages, tools, tool_choice, calls_max } = &work.prompt else {
+        panic!("{work:?}")
+    };
     assert_eq!((tools[0].name.as_str(), tools[0].description.as_deref()), (WEATHER, Some("d")));
-    assert_eq!(*tool_choice, ToolChoice::Function(WEATHER.to_owned()));
+    assert_eq!((tool_choice, *calls_max), (&ToolChoice::Function(WEATHER.to_owned()), 1));
     assert_eq!(messages[1].tool_calls[0].name, WEATHER);
     assert_eq!(messages[2].role, ChatRole::Tool);
     assert_eq!(messages[2].tool_call_id.as_ref(), Some(&messages[1].tool_calls[0].id));

@@ -71,7 +71,8 @@ impl TryFrom<ChatRequest> for ValidChat {
             stream,
             include_usage: generate::include_usage(stream, request.stream_options)?,
         };
-        let prompt = Prompt::Chat { messages, tools, tool_choice };
+        let calls_max = calls.most();
+        let prompt = Prompt::Chat { messages, tools, tool_choice, calls_max };
         Ok(Self { model, prompt, generate, calls })
     }
 }

@@ -18,11 +18,13 @@ pub(crate) enum ToolPiece {
 }
 
 /// Takes tool calls out of text that comes in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ToolParser {
     held: String,
     inside: bool,
     calls: u32,
+    /// With so many calls the answer is over.
+    calls_max: u32,
     /// As long as the whole answer may turn out to be a call without tags.
     bare: Option<BareCalls>,
 }
@@ -35,13 +37,22 @@ struct Call {
 }
 
 impl ToolParser {
-    /// Takes an answer for a call, too, if it is nothing but one to a tool of these names.
-    pub(crate) fn with_bare<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        Self { bare: Some(BareCalls::new(names)), ..Self::default() }
+    pub(crate) const fn new(calls_max: u32) -> Self {
+        Self { held: String::new(), inside: false, calls: 0, calls_max, bare: None }
     }
 
-    pub(crate) fn calls(&self) -> u32 {
+    /// Takes an answer for a call, too, if it is nothing but one to a tool of these names.
+    pub(crate) fn with_bare<'a>(self, names: impl Iterator<Item = &'a str>) -> Self {
+        Self { bare: Some(BareCalls::new(names)), ..self }
+    }
+
+    pub(crate) const fn calls(&self) -> u32 {
         self.calls
+    }
+
+    /// No more calls are told: a small model may repeat one for as long as it may write.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.calls >= self.calls_max
     }
 
     pub(crate) fn push(&mut self, text: &str) -> Vec<ToolPiece> {
@@ -59,6 +70,9 @@ impl ToolParser {
             before.truncate(at);
             self.add(&mut pieces, before);
             self.inside = !self.inside;
+            if self.is_full() {
+                self.held.clear();
+            }
         }
         if !self.inside {
             let keep = overlap(&self.held, OPEN);
@@ -156,7 +170,7 @@ mod tests {
     use super::*;
 
     fn parse(pieces: &[&str]) -> Vec<ToolPiece> {
-        let mut parser = ToolParser::default();
+        let mut parser = ToolParser::new(u32::MAX);
         let mut out: Vec<_> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
         out.extend(parser.finish());
         out
@@ -175,6 +189,19 @@ mod tests {
         for at in 0..text.len() {
             assert_eq!(joined(parse(&[&text[..at], &text[at..]])), expected, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn nothing_is_told_after_the_last_call_that_an_answer_may_have() {
+        let one = "<tool_call>{\"name\": \"f\"}</tool_call>";
+        let mut parser = ToolParser::new(2);
+        assert_eq!(
+            parser.push(&format!("{one} and")),
+            [call(0, "f", "{}"), ToolPiece::Text(" and".into())]
+        );
+        assert!(!parser.is_full());
+        assert_eq!(parser.push(&format!("{one}{one} more")), [call(1, "f", "{}")]);
+        assert!(parser.is_full());
     }
 
     #[test]
@@ -208,7 +235,7 @@ mod tests {
     /// The pieces of an answer that comes one character at a time, text joined; and what had come before
     /// the end.
     fn parse_bare(text: &str) -> (Vec<ToolPiece>, Vec<ToolPiece>) {
-        let mut parser = ToolParser::with_bare(["f", "get"].into_iter());
+        let mut parser = ToolParser::new(u32::MAX).with_bare(["f", "get"].into_iter());
         let mut pieces = Vec::new();
         for character in text.chars() {
             pieces.extend(parser.push(character.encode_utf8(&mut [0; 4])));
