@@ -1,7 +1,12 @@
 //! Adapters with random weights on every projection, to measure with.
 
+use std::io;
+use std::path::Path;
+
 use engine::{AdapterFiles, BackboneShape, Engine};
-use protocol::{AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Digest, GenerationId};
+use protocol::{
+    AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Digest, FirmwareInfo, GenerationId,
+};
 
 use crate::BenchError;
 use crate::lora::{LoraSpec, write_lora};
@@ -23,27 +28,32 @@ fn load_one(engine: &Engine, shape: &BackboneShape, seed: u64) -> Result<Generat
     let spec = LoraSpec::of_all(shape, seed);
     let folder = tempfile::tempdir().map_err(BenchError::Folder)?;
     write_lora(folder.path(), &spec).map_err(BenchError::Folder)?;
-    let read = |file: &str| std::fs::read(folder.path().join(file)).map_err(BenchError::Folder);
-    let files = [
-        (AdapterFileRole::Config, "adapter_config.json"),
-        (AdapterFileRole::Weights, "adapter_model.safetensors"),
-    ];
+    let loadable = lora_files(folder.path(), engine.firmware()).map_err(BenchError::Folder)?;
+    engine.load_adapter(&loadable.0, &loadable.1)?;
+    Ok(loadable.0.id())
+}
+
+/// What an engine loads the adapter in `folder` from.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn lora_files(
+    folder: &Path,
+    firmware: &FirmwareInfo,
+) -> io::Result<(AdapterManifest, AdapterFiles)> {
+    let (config, weights) = ("adapter_config.json", "adapter_model.safetensors");
+    let files = [(AdapterFileRole::Config, config), (AdapterFileRole::Weights, weights)];
     let files = files.map(|(role, path)| {
-        let bytes = read(path)?;
+        let bytes = std::fs::read(folder.join(path))?;
         let (sha256, size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
-        Ok::<_, BenchError>(AdapterFile { role, path: path.to_owned(), sha256, size_bytes })
+        Ok::<_, io::Error>(AdapterFile { role, path: path.to_owned(), sha256, size_bytes })
     });
-    let firmware = engine.firmware();
     let manifest = AdapterManifest {
         schema: AdapterManifest::SCHEMA,
         firmware: firmware.id,
         tokenizer: firmware.tokenizer,
         files: files.into_iter().collect::<Result<_, _>>()?,
     };
-    let files = AdapterFiles {
-        config: read("adapter_config.json")?,
-        weights: folder.path().join("adapter_model.safetensors"),
-    };
-    engine.load_adapter(&manifest, &files)?;
-    Ok(manifest.id())
+    let (config, weights) = (std::fs::read(folder.join(config))?, folder.join(weights));
+    Ok((manifest, AdapterFiles { config, weights }))
 }

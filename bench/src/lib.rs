@@ -18,6 +18,7 @@ mod report;
 mod rounds;
 mod server;
 
+pub use adapters::lora_files;
 pub use cpu::{CpuBench, CpuPart};
 pub use error::BenchError;
 pub use llama::RandomLlama;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use protocol::{
-    AdapterManifest, AdapterProof, AdapterUse, ErrorCode, FirmwareInfo, GenerationId, WorkError,
+    AdapterFileRole, AdapterManifest, AdapterProof, AdapterUse, Digest, ErrorCode, FirmwareInfo,
+    GenerationId, WorkError,
 };
 use tokio::sync::mpsc;
 
@@ -93,6 +94,8 @@ const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
 const PROOFS_MAX: usize = 10_000;
 /// Longest wait for the loop to run a probe.
 const PROBE_WAIT: Duration = Duration::from_mins(1);
+/// Threads that repack one adapter: more would keep running requests waiting.
+const LOAD_THREADS_MAX: usize = 2;
 /// Commands besides submissions that may be on their way to the loop.
 const CONTROL_MAX: usize = 64;
 
@@ -178,15 +181,18 @@ impl Engine {
         }
         let config = PeftConfig::parse(&files.config)?;
         base_check(&config, firmware)?;
-        let weights = SharedBytes::map(&files.weights)
-            .and_then(|file| WeightFile::from_shared(&file, Profile::Adapter))
-            .map_err(|error| invalid_adapter(&error))?;
+        let bytes = SharedBytes::map(&files.weights).map_err(|error| invalid_adapter(&error))?;
         let limits = AdapterLimits {
             rank_max: self.inner.config.adapter_rank_max,
             bytes_max: self.inner.config.adapter_budget_bytes,
+            threads: self.inner.config.threads.min(LOAD_THREADS_MAX),
         };
         let backbone = &*self.inner.firmware.backbone;
-        Ok(Adapter::load(generation, &config, &weights, backbone, limits)?)
+        verified(manifest, &bytes, || {
+            let weights = WeightFile::from_shared(&bytes, Profile::Adapter)
+                .map_err(|error| invalid_adapter(&error))?;
+            Ok(Adapter::load(generation, &config, &weights, backbone, limits)?)
+        })
     }
 
     fn prove(&self, adapter: &Arc<Adapter>) -> Result<AdapterProof, WorkError> {
@@ -306,6 +312,29 @@ impl Engine {
             }
         })
     }
+}
+
+/// What `load` makes of `bytes`, if they are what the manifest says. Both are found out at once, since
+/// each takes as long as the other.
+fn verified(
+    manifest: &AdapterManifest,
+    bytes: &SharedBytes,
+    load: impl FnOnce() -> Result<Adapter, WorkError>,
+) -> Result<Adapter, WorkError> {
+    let expected = manifest.file(AdapterFileRole::Weights).map(|file| file.sha256);
+    let (actual, loaded) = std::thread::scope(|scope| {
+        let digest = || Digest::of(bytes.as_slice());
+        let other = std::thread::Builder::new().name("digest".to_owned());
+        let other = other.spawn_scoped(scope, digest);
+        let loaded = load();
+        let actual = other.map_or_else(|_| digest(), |other| other.join().expect("no panic"));
+        (actual, loaded)
+    });
+    if Some(actual) != expected {
+        let message = "adapter_model.safetensors is not the file that the manifest names";
+        return Err(WorkError::new(ErrorCode::AdapterUnavailable, message));
+    }
+    loaded
 }
 
 fn invalid_adapter(error: &dyn std::error::Error) -> WorkError {

@@ -11,7 +11,7 @@ use engine::weights::{Profile, WeightFile};
 use protocol::{Digest, ErrorCode, GenerationId};
 use serde_json::Value;
 
-const LIMITS: AdapterLimits = AdapterLimits { rank_max: 64, bytes_max: 1 << 24 };
+const LIMITS: AdapterLimits = AdapterLimits { rank_max: 64, bytes_max: 1 << 24, threads: 1 };
 
 fn golden(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(kind)

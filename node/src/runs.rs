@@ -23,10 +23,11 @@ pub trait Runs: Send + Sync + 'static {
     /// resident.
     fn submit(&self, work: Work) -> Result<Events, WorkError>;
 
-    /// Loads, proves and keeps an adapter. Blocks for long: call it on a blocking thread.
+    /// Loads, proves and keeps an adapter. Blocks for long: call it on a blocking thread. It is the one to
+    /// compare the weights' bytes with the manifest: the disk may have changed them.
     ///
     /// # Errors
-    /// The adapter's own fault, by code.
+    /// The adapter's own fault, by code; `AdapterUnavailable` if the weights are not the manifest's.
     fn load_adapter(
         &self,
         manifest: &AdapterManifest,

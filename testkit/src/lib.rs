@@ -15,7 +15,7 @@ mod postgres;
 mod redis;
 
 #[cfg(feature = "cluster")]
-pub use bench::{LoraSpec, gguf, write_lora};
+pub use bench::{LoraSpec, gguf, lora_files, write_lora};
 #[cfg(feature = "cluster")]
 pub use client::{Client, Streamed};
 #[cfg(feature = "cluster")]

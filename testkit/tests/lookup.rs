@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use engine::{AdapterFiles, Engine, EngineConfig, EventStream};
+use engine::{Engine, EngineConfig, EventStream};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use protocol::{
-    AdapterFile, AdapterFileRole, AdapterManifest, AdapterUse, Constraint, Digest, Event,
-    GenerateWork, Prompt, Sampling, TokenLogprob, Work,
-};
-use testkit::{TINY_PAGE_BYTES, tiny_engine, tiny_lora, write_lora};
+use protocol::{AdapterUse, Constraint, Event, GenerateWork, Prompt, Sampling, TokenLogprob, Work};
+use testkit::{TINY_PAGE_BYTES, lora_files, tiny_engine, tiny_lora, write_lora};
 
 /// The tiny firmware's end of turn.
 const END: u32 = 258;
@@ -22,24 +19,8 @@ fn plain() -> Engine {
 fn adapter(engines: [&Engine; 2], seed: u64) -> AdapterUse {
     let folder = tempfile::tempdir().expect("a folder");
     write_lora(folder.path(), &tiny_lora(seed)).expect("written");
-    let file = |role, path: &str| {
-        let bytes = std::fs::read(folder.path().join(path)).expect("it was written");
-        let (sha256, size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
-        AdapterFile { role, path: path.to_owned(), sha256, size_bytes }
-    };
-    let manifest = AdapterManifest {
-        schema: AdapterManifest::SCHEMA,
-        firmware: engines[0].firmware().id,
-        tokenizer: engines[0].firmware().tokenizer,
-        files: vec![
-            file(AdapterFileRole::Config, "adapter_config.json"),
-            file(AdapterFileRole::Weights, "adapter_model.safetensors"),
-        ],
-    };
-    let files = AdapterFiles {
-        config: std::fs::read(folder.path().join("adapter_config.json")).expect("written"),
-        weights: folder.path().join("adapter_model.safetensors"),
-    };
+    let read = lora_files(folder.path(), engines[0].firmware());
+    let (manifest, files) = read.expect("it was written");
     for engine in engines {
         engine.load_adapter(&manifest, &files).expect("it loads");
     }

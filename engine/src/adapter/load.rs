@@ -29,6 +29,8 @@ pub struct AdapterLimits {
     pub rank_max: u32,
     /// Most bytes of tensors.
     pub bytes_max: u64,
+    /// Threads that repack it.
+    pub threads: usize,
 }
 
 impl Adapter {
@@ -60,7 +62,7 @@ impl Adapter {
         if head.is_none() && pairs(&layers).all(|pair| pair.weights.is_zero()) {
             return Err(AdapterError::NoEffect);
         }
-        let team = Team::new(1).map_err(AdapterError::Memory)?;
+        let team = Team::new(limits.threads).map_err(AdapterError::Memory)?;
         packer.pack(&team).map_err(AdapterError::Memory)?;
         Ok(Self::summed(generation, layers, head))
     }

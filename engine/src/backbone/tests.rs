@@ -23,7 +23,8 @@ const BASE_ERROR_MAX: f32 = 2e-3;
 const ADAPTER_ERROR_MAX: f32 = 4e-3;
 /// For an adapter whose random deltas outweigh the base: rounding of any kind is amplified.
 const AMPLIFIED_ERROR_MAX: f32 = 3e-2;
-const ADAPTER_LIMITS: AdapterLimits = AdapterLimits { rank_max: 64, bytes_max: 1 << 24 };
+const ADAPTER_LIMITS: AdapterLimits =
+    AdapterLimits { rank_max: 64, bytes_max: 1 << 24, threads: 1 };
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)

@@ -142,8 +142,7 @@ impl Adapters {
         let started = Instant::now();
         let (config, config_fetched) =
             self.file(manifest, AdapterFileRole::Config, CONFIG_BYTES_MAX, session).await?;
-        let (weights, weights_fetched) =
-            self.file(manifest, AdapterFileRole::Weights, self.bytes_max, session).await?;
+        let (weights, weights_fetched) = self.weights(manifest, session).await?;
         let fetched = fetched || config_fetched || weights_fetched;
         let source = if fetched { "network" } else { "disk" };
         self.metrics.adapter_fetch(source, started.elapsed());
@@ -151,9 +150,35 @@ impl Adapters {
         let permit = Arc::clone(&self.loads).acquire_owned().await;
         let held = (turn, permit.expect("this semaphore is never closed"));
         let started = Instant::now();
-        let proof = self.hand_over(held, manifest.clone(), config, weights).await?;
+        let loaded = self.hand_over(held, manifest.clone(), config, weights).await;
+        if loaded.is_err() && !weights_fetched && self.weights_rotted(manifest).await? {
+            let turn = Turn::wait(&self.lines, manifest.id()).await;
+            return Box::pin(self.load(turn, manifest, session, true)).await; // fetches them
+        }
+        let proof = loaded?;
         self.metrics.adapter_load(source, started.elapsed());
         Ok(proof)
+    }
+
+    /// The weights on disk, as they are, or fetched: the engine compares their bytes with the manifest
+    /// while it reads them, which saves the time of reading them twice.
+    async fn weights(
+        &self,
+        manifest: &AdapterManifest,
+        session: &Session,
+    ) -> Result<(Pinned, bool), WorkError> {
+        let file = manifest.file(AdapterFileRole::Weights);
+        let file = file.filter(|file| file.size_bytes <= self.bytes_max);
+        match file.and_then(|file| self.cache.unread(file.sha256, file.size_bytes)) {
+            Some(pinned) => Ok((pinned, false)),
+            None => self.file(manifest, AdapterFileRole::Weights, self.bytes_max, session).await,
+        }
+    }
+
+    /// Whether the weights on disk are not what the manifest says; then they are there no longer.
+    async fn weights_rotted(&self, manifest: &AdapterManifest) -> Result<bool, WorkError> {
+        let Some(file) = manifest.file(AdapterFileRole::Weights) else { return Ok(false) };
+        Ok(self.cached(file.sha256).await?.is_none())
     }
 
     /// Hands the files over on a blocking thread; they stay on disk until the engine has read them.

@@ -13,7 +13,8 @@ use crate::weights::{Profile, WeightFile};
 
 pub(super) const SHAPE: BackboneShape =
     BackboneShape { layers: 2, hidden: 8, ffn: 12, heads: 2, kv_heads: 1, head_dim: 4, vocab: 10 };
-pub(super) const LIMITS: AdapterLimits = AdapterLimits { rank_max: 16, bytes_max: 1 << 16 };
+pub(super) const LIMITS: AdapterLimits =
+    AdapterLimits { rank_max: 16, bytes_max: 1 << 16, threads: 2 };
 pub(super) const Q0_A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
 pub(super) const Q0_B: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
 pub(super) const HEAD: &str = "base_model.model.lm_head.weight";

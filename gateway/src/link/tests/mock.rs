@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use futures_util::{StreamExt as _, stream};
 use node::{AdapterFiles, EngineStats, Events, Runs};
 use protocol::{
-    AdapterManifest, AdapterProof, Digest, ErrorCode, Event, FirmwareId, FirmwareInfo,
-    GenerateWork, GenerationId, Prompt, Usage, Work, WorkError,
+    AdapterFileRole, AdapterManifest, AdapterProof, Digest, ErrorCode, Event, FirmwareId,
+    FirmwareInfo, GenerateWork, GenerationId, Prompt, Usage, Work, WorkError,
 };
 use tokio::sync::{Notify, watch};
 
@@ -129,6 +129,10 @@ impl Runs for MockEngine {
             blocked.recv_timeout(PATIENCE).expect("the test lets it go on in time");
         }
         let weights = std::fs::read(files.weights).expect("the node keeps the file while it loads");
+        let named = manifest.file(AdapterFileRole::Weights).expect("every adapter has weights");
+        if Digest::of(&weights) != named.sha256 {
+            return Err(WorkError::new(ErrorCode::AdapterUnavailable, "other weights"));
+        }
         self.loaded.lock().push(weights);
         self.resident.lock().insert(manifest.id());
         Ok(AdapterProof {
