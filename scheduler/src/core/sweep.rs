@@ -40,6 +40,18 @@ struct Seen {
     standing: Standing,
 }
 
+impl Roster {
+    /// What the leader before knew, as it published it: a node that fell silent meanwhile is not
+    /// forgotten, but has all of its time to speak again.
+    pub fn inherit(snapshot: Snapshot, now: Duration) -> Self {
+        let seen = |node: NodeState| {
+            let NodeState { presence, standing, .. } = node;
+            (presence.id.clone(), Seen { presence, heard: now, standing })
+        };
+        Self(snapshot.nodes.into_iter().map(seen).collect())
+    }
+}
+
 /// The outcome of one sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Swept {
