@@ -45,7 +45,7 @@ async fn a_cluster_answers_through_every_gateway_whatever_dies() {
     log("node revoked");
 }
 
-/// Fills the cluster's slots through one gateway; who answered, all with the same words.
+/// Fills most devices' slots through one gateway; who answered, all with the same words.
 async fn flood(cluster: &Cluster, url: &str) -> BTreeSet<String> {
     let mut asked = JoinSet::new();
     for _ in 0..15 {
@@ -95,7 +95,7 @@ async fn an_adapter_that_one_gateway_took_answers_through_the_other(cluster: &Cl
     assert_eq!(json(cluster.front.path(), &add)["state"], "serving");
     done(cluster.front.path(), &["adapter", "pin", "mood", "--url", other]);
     let mut asked = JoinSet::new();
-    for url in [other, one].repeat(6) {
+    for url in [other, one].repeat(3) {
         let (url, key) = (url.clone(), cluster.key.clone());
         asked.spawn(async move { chat(&http(), &url, &key, "mood", 100).await });
     }
@@ -261,7 +261,7 @@ async fn a_gateway_stops(cluster: &mut Cluster) {
 
 async fn a_worker_stops(cluster: &mut Cluster) {
     let url = cluster.urls[1].clone();
-    let streams = streams(cluster, &url, 15).await; // as many as all nodes have slots
+    let streams = streams(cluster, &url, 30).await; // as many as all nodes have slots
     let worker = cluster.nodes.remove("worker-a").expect("it runs");
     let stopped = tokio::task::spawn_blocking(move || worker.stop());
     for streamed in streams.join_all().await {

@@ -111,7 +111,7 @@ impl Cluster {
         let slots = if role == "worker" { "--worker-slots" } else { "--device-slots" };
         let token = token.map(|token| ["--join-token", token]);
         let arguments = [
-            &[role, "--gateway", &gateways, "--threads", "1", slots, "3"][..],
+            &[role, "--gateway", &gateways, "--threads", "1", slots, "6"][..],
             token.as_ref().map_or(&[], |token| &token[..]),
         ];
         let node = Role::start(&self.home(name), &arguments.concat(), "linked ");
