@@ -48,9 +48,12 @@ pub enum Command {
     /// Run everything in one process: gateway, scheduler, a worker and a device.
     #[cfg(feature = "up")]
     Up(Box<roles::up::Arguments>),
-    /// Run the gateway (with its scheduler) alone; nodes dial in.
+    /// Run the gateway (with a scheduler) alone; nodes dial in.
     #[cfg(feature = "gateway")]
     Gateway(Box<roles::gateway::Arguments>),
+    /// Run a scheduler alone, beside gateways that run none.
+    #[cfg(feature = "gateway")]
+    Scheduler(Box<roles::scheduler::Arguments>),
     /// Run a worker that dials a gateway.
     #[cfg(feature = "worker")]
     Worker(Box<roles::worker::Arguments>),

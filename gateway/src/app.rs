@@ -21,6 +21,7 @@ use crate::files::Files;
 use crate::http::RequestContext;
 use crate::metrics::GatewayMetrics;
 use crate::models::Recorded;
+use crate::recall::Recall;
 
 /// What the gateway is given by the process that runs it.
 #[derive(Clone)]
@@ -71,6 +72,8 @@ pub struct Inner {
     pub nodes: Arc<dyn Nodes>,
     /// Firmwares as the registry last told.
     pub firmwares: Recorded,
+    /// The rest of what running requests need of it, as it last told.
+    pub recall: Recall,
     /// Adapters' files that requests hold.
     pub files: Files,
     /// Tenants' limits.
@@ -117,6 +120,7 @@ impl App {
             placements: Arc::default(),
             nodes,
             firmwares: Recorded::default(),
+            recall: Recall::default(),
             files: Files::default(),
             limits,
             caps: Caps::default(),

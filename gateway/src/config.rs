@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::peer::ClusterSecret;
+
 /// Gateway settings. A flag wins over its `FIRMAMENT_*` variable, which wins over the default.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GatewayConfig {
@@ -41,6 +43,21 @@ pub struct GatewayConfig {
     /// Longest time for running requests to end once the gateway shuts down.
     #[arg(long, env = "FIRMAMENT_DRAIN_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
+
+    /// How long the gateway still takes requests once it was told to stop, so that whatever spreads them
+    /// over several gateways sees in time that it is not ready any more.
+    #[arg(long, env = "FIRMAMENT_LINGER", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub linger: Duration,
+
+    /// File with the secret, of 32 bytes or more, that all gateways of a cluster share. With it they carry
+    /// requests to each other's nodes. What they carry is not encrypted: keep their network private.
+    #[arg(long, env = "FIRMAMENT_CLUSTER_SECRET_FILE", value_name = "FILE", value_parser = ClusterSecret::read)]
+    pub cluster_secret_file: Option<ClusterSecret>,
+
+    /// Where the other gateways reach this one [default: where it listens; on all addresses, this
+    /// machine's name].
+    #[arg(long, env = "FIRMAMENT_ADVERTISE", value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub advertise: Option<String>,
 
     /// Most open connections.
     #[arg(long, env = "FIRMAMENT_CONNECTIONS_MAX", default_value_t = 4096)]
@@ -94,6 +111,9 @@ impl Default for GatewayConfig {
             header_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
+            linger: Duration::ZERO,
+            cluster_secret_file: None,
+            advertise: None,
             connections_max: 4096,
             connections_per_address_max: 256,
             tenant_concurrent_max: 1024,
@@ -130,6 +150,13 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
     value.ok_or_else(|| "write it as browsers do, such as http://localhost:3000".to_owned())
 }
 
+/// A name or number and a port, as it will be dialled.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+    let valid = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if valid { Ok(text.to_owned()) } else { Err("write it as gateway-1:8080".to_owned()) }
+}
+
 fn directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_dir() { Ok(path) } else { Err("there is no such directory".to_owned()) }
@@ -153,6 +180,16 @@ mod tests {
         assert!(listen_address("8080").is_err());
         let parse = |root: &str| Arguments::try_parse_from(["gateway", "--adapter-root", root]);
         assert!(parse("/").is_ok() && parse("/nowhere").is_err());
+    }
+
+    #[test]
+    fn what_is_advertised_has_a_host_and_a_port_and_no_scheme() {
+        for right in ["gateway-1:8080", "10.0.0.1:80", "[::1]:8080"] {
+            assert!(host_and_port(right).is_ok(), "{right}");
+        }
+        for wrong in ["gateway-1", ":8080", "http://gateway-1:8080", "gateway-1:0", "a:port"] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

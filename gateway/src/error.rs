@@ -310,6 +310,7 @@ const fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::StillAliased { .. }
         | StoreError::AliasMoved { .. }
         | StoreError::Fenced { .. }
+        | StoreError::OldLeader { .. }
         | StoreError::OutOfOrder { .. } => StatusCode::CONFLICT,
         StoreError::BadCursor | StoreError::DigestMismatch { .. } => StatusCode::BAD_REQUEST,
         StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

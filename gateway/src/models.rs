@@ -11,6 +11,7 @@ use protocol::{
     AdapterName, AdapterUse, ErrorCode, FirmwareId, FirmwareInfo, GenerationId, TenantId, WorkError,
 };
 use scheduler::core::{AdapterNeed, Snapshot};
+use store::StoreError;
 use store::registry::{Generation, GenerationState};
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::core::{AdapterPick, ModelName};
 use crate::error::ApiError;
 use crate::http::every;
 use crate::metrics::BASE_LABEL;
+use crate::recall::{Fresh, Named};
 use crate::valid::ModelSpec;
 
 /// How long what the registry said of firmwares is good; a new one is found after that.
@@ -196,12 +198,25 @@ pub async fn firmwares(app: &App, tenant: &TenantId) -> Result<Vec<KnownFirmware
 /// change.
 async fn recorded(app: &App) -> Result<Arc<[KnownFirmware]>, ApiError> {
     let kept = app.firmwares.lock().clone();
-    if let Some((read_at, known)) = kept
+    if let Some((read_at, known)) = &kept
         && read_at.elapsed() < RECORDED_FOR
     {
-        return Ok(known);
+        return Ok(Arc::clone(known));
     }
     let read_at = Instant::now();
+    // Firmwares are not anybody's secret: while the registry is away, what is known holds.
+    let known = kept.map(|(_, known)| known);
+    match app.recall.ask(known, read(app)).await? {
+        Fresh::Yes(read) => {
+            let read = read.expect("a listing may be empty, but is one");
+            *app.firmwares.lock() = Some((read_at, Arc::clone(&read)));
+            Ok(read)
+        }
+        Fresh::No(known) => Ok(known),
+    }
+}
+
+async fn read(app: &App) -> Result<Option<Arc<[KnownFirmware]>>, StoreError> {
     let firmwares = every(|page| async move { app.registry.firmwares(&page).await }).await?;
     let known = firmwares.into_iter().map(|firmware| KnownFirmware {
         id: firmware.id,
@@ -211,9 +226,7 @@ async fn recorded(app: &App) -> Result<Arc<[KnownFirmware]>, ApiError> {
         recorded: true,
         context_length: None,
     });
-    let known: Arc<[KnownFirmware]> = known.collect();
-    *app.firmwares.lock() = Some((read_at, Arc::clone(&known)));
-    Ok(known)
+    Ok(Some(known.collect()))
 }
 
 async fn find(
@@ -229,10 +242,20 @@ async fn find(
     let name = pick.name.as_ref().or(numbered.as_ref());
     let found = match (name, pick.generation) {
         (Some(name), None) => {
-            app.registry.resolve(tenant, name).await?.map(|(_, generation)| generation)
+            let ask = async {
+                let resolved = app.registry.resolve(tenant, name).await?;
+                Ok(resolved.map(|(_, generation)| generation))
+            };
+            app.recall.adapter(tenant, Named::Name(name.clone()), ask).await?
         }
-        (Some(name), Some(id)) => named(app, tenant, name, id).await?,
-        (None, Some(id)) => app.registry.generation_by_id(tenant, &id).await?,
+        (Some(name), Some(id)) => {
+            let (both, ask) = (Named::Both(name.clone(), id), named(app, tenant, name, id));
+            app.recall.adapter(tenant, both, ask).await?
+        }
+        (None, Some(id)) => {
+            let ask = app.registry.generation_by_id(tenant, &id);
+            app.recall.adapter(tenant, Named::Id(id), ask).await?
+        }
         (None, None) => None,
     };
     let missing = || match (name, pick.generation) {
@@ -264,12 +287,12 @@ async fn named(
     tenant: &TenantId,
     name: &AdapterName,
     id: GenerationId,
-) -> Result<Option<Generation>, ApiError> {
+) -> Result<Option<Generation>, StoreError> {
     if let Some(found) = app.registry.generation(tenant, name, &id).await? {
         return Ok(Some(found));
     }
     let Some((alias, _)) = app.registry.resolve(tenant, name).await? else { return Ok(None) };
-    Ok(app.registry.generation(tenant, &alias.target.adapter.name, &id).await?)
+    app.registry.generation(tenant, &alias.target.adapter.name, &id).await
 }
 
 /// What nodes that serve the tenant say of a firmware that at least one of them has loaded.

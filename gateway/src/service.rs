@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::TenantId;
+use protocol::{GatewayId, TenantId};
+use scheduler::core::GatewayPresence;
 use store::StoreError;
 use telemetry::Scope;
 use tokio::net::TcpListener;
@@ -29,6 +30,9 @@ pub enum GatewayError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Other gateways cannot know where this one is.
+    #[error("other gateways need to know where this one is: it listens on all addresses")]
+    Advertise,
     /// The record cannot be used.
     #[error("the registry cannot be written")]
     Store(#[from] StoreError),
@@ -39,6 +43,7 @@ impl GatewayError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Listen { .. } => "gateway_listen",
+            Self::Advertise => "gateway_advertise",
             Self::Store(error) => error.code(),
         }
     }
@@ -47,6 +52,7 @@ impl GatewayError {
     pub const fn retryable(&self) -> bool {
         match self {
             Self::Listen { .. } => true,
+            Self::Advertise => false,
             Self::Store(error) => error.retryable(),
         }
     }
@@ -58,6 +64,7 @@ pub struct Gateway {
     context: GatewayContext,
     listener: TcpListener,
     address: SocketAddr,
+    presence: GatewayPresence,
 }
 
 /// Binds and serves until `scope` is cancelled; returns once running requests have ended.
@@ -77,7 +84,7 @@ impl Gateway {
     /// Takes the address (port 0 takes a free port) and makes sure of the tenant `local`.
     ///
     /// # Errors
-    /// [`GatewayError::Listen`], [`GatewayError::Store`].
+    /// [`GatewayError`].
     pub async fn bind(
         config: GatewayConfig,
         context: GatewayContext,
@@ -85,9 +92,13 @@ impl Gateway {
         let failed = |source| GatewayError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let presence = GatewayPresence {
+            id: GatewayId(format!("{:016x}", rand::random::<u64>())),
+            address: advertised(&config, address)?,
+        };
         let (local, now) = (TenantId::from(LOCAL_TENANT), context.clock.now().into());
         context.registry.put_tenant(&local, "this machine", now).await?;
-        Ok(Self { config, context, listener, address })
+        Ok(Self { config, context, listener, address, presence })
     }
 
     /// Where it will answer.
@@ -105,34 +116,66 @@ impl Gateway {
                 registry: Arc::clone(&self.context.registry),
                 live: Arc::clone(&self.context.live),
                 blobs: self.context.blobs.clone(),
+                gateway: self.presence,
+                secret: self.config.cluster_secret_file.clone(),
                 clock: Arc::clone(&self.context.clock),
                 scope: links_scope.clone(),
             },
             &self.context.metrics,
         );
+        let stop_after = self.config.linger + self.config.drain_timeout;
         let app = App::new(self.config, &self.context, Arc::new(links.clone()), scope.clone());
-        scope.spawn("routing", follow_routing(app.clone(), scope.clone()));
+        // As long as the links: what runs while the gateway stops follows nodes that move.
+        links_scope.spawn("routing", follow_routing(app.clone(), links_scope.child()));
+        links_scope.spawn("drain", drain(links.clone(), scope.clone(), links_scope.child()));
         scope.spawn("probe", probe::run(app.clone(), scope.clone()));
         scope.spawn("sweep", files::keep_swept(app.clone(), scope.clone()));
         let router = routes::router(&app, Some(links.router()));
         tracing::info!(listen.address = %self.address, "gateway listens on {}", self.address);
-        listen::serve(self.listener, self.address, router, &app, &scope).await;
+        let since = listen::serve(self.listener, self.address, router, &app, &scope).await;
+        // What other gateways sent here may end too.
+        let _ =
+            tokio::time::timeout(stop_after.saturating_sub(since.elapsed()), links.idle()).await;
         for task in links_scope.shutdown(LINKS_SHUTDOWN).await {
             tracing::warn!(task, "task {task} did not end in time");
         }
     }
 }
 
-/// Keeps the placements up to date with the routing snapshot.
+/// Where other gateways reach this one, if it takes work from them.
+fn advertised(config: &GatewayConfig, address: SocketAddr) -> Result<Option<String>, GatewayError> {
+    if config.cluster_secret_file.is_none() {
+        return Ok(None);
+    }
+    let said = config.advertise.clone();
+    let own = || (!address.ip().is_unspecified()).then(|| address.to_string());
+    let named = || {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+        Some(format!("{}:{}", name.trim(), address.port()))
+    };
+    said.or_else(own).or_else(named).map(Some).ok_or(GatewayError::Advertise)
+}
+
+/// Sends the nodes to other gateways as soon as this one is told to stop.
+async fn drain(links: Links, stopping: Scope, scope: Scope) {
+    tokio::select! {
+        () = stopping.cancelled() => links.drain_all(),
+        () = scope.cancelled() => {}
+    }
+}
+
+/// Keeps the placements up to date with the routing snapshot, and with what is known here alone.
 async fn follow_routing(app: App, scope: Scope) {
-    let mut routing = app.live.watch_routing();
+    let (mut routing, mut changes) = (app.live.watch_routing(), app.nodes.changes());
     loop {
+        changes.borrow_and_update();
         let snapshot = routing.borrow_and_update().clone();
         app.placements.update(&snapshot, &*app.nodes);
         tokio::select! {
             biased;
             () = scope.cancelled() => return,
             changed = routing.changed() => if changed.is_err() { return },
+            changed = changes.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -10,8 +10,9 @@ use reqwest::Url;
 /// Everything that makes one node differ from another.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// The gateway's base URL, `http` or `https`.
-    pub gateway: Url,
+    /// The gateways' base URLs, `http` or `https`. The first is dialled first, the next one whenever a
+    /// link cannot be had or ends.
+    pub gateways: Vec<Url>,
     /// What the node is.
     pub kind: NodeKind,
     /// A name for people.
@@ -30,8 +31,8 @@ pub struct NodeConfig {
     pub adapter_bytes_max: u64,
     /// How long running work may go on after the node was told to stop.
     pub drain_max: Duration,
-    /// Told each time that a link is up.
-    pub on_link: Option<fn(&NodeConfig, &NodeId)>,
+    /// Told each time that a link is up, and to which gateway.
+    pub on_link: Option<fn(&NodeConfig, &Url, &NodeId)>,
 }
 
 impl NodeConfig {
@@ -43,7 +44,7 @@ impl NodeConfig {
             NodeKind::Worker => 64,
         };
         Self {
-            gateway,
+            gateways: vec![gateway],
             kind,
             name: name.to_owned(),
             data_dir,

@@ -14,6 +14,8 @@ use tokio_tungstenite::tungstenite;
 pub enum NodeError {
     #[error("gateway address `{0}` is neither http nor https")]
     Address(String),
+    #[error("no gateway was named")]
+    NoGateway,
     #[error("the HTTP client cannot be made")]
     Client { source: reqwest::Error },
     #[error("`{}` cannot be read or written", .path.display())]
@@ -58,7 +60,7 @@ impl NodeError {
     /// A stable code that operators may match on.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Address(_) => "gateway_address",
+            Self::Address(_) | Self::NoGateway => "gateway_address",
             Self::Client { .. } => "http_client",
             Self::Disk { .. } => "node_disk",
             Self::Key(_) => "node_key_invalid",
@@ -91,6 +93,7 @@ impl NodeError {
             | Self::Frame { .. }
             | Self::Message { .. } => true,
             Self::Address(_)
+            | Self::NoGateway
             | Self::Client { .. }
             | Self::Disk { .. }
             | Self::Key(_)

@@ -13,7 +13,7 @@ const READ_STALL_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Gateway {
     pub(crate) client: Client,
-    base: Url,
+    pub(crate) base: Url,
 }
 
 impl Gateway {

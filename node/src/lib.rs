@@ -47,7 +47,7 @@ pub struct NodeContext {
 pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Result<(), NodeError> {
     let NodeContext { engine, metrics } = context;
     let identity = Identity::open(&config.data_dir, rand::random())?;
-    let gateway = http::Gateway::new(&config.gateway)?;
+    let gateways = config.gateways.iter().map(http::Gateway::new).collect::<Result<Vec<_>, _>>()?;
     let adapters = adapters::Adapters::open(&config, Arc::clone(&engine), Arc::clone(&metrics))?;
     let capabilities = NodeCapabilities {
         kind: config.kind,
@@ -62,6 +62,7 @@ pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Resu
     let executor =
         executor::Executor::new(engine, adapters, config.slots, Arc::clone(&metrics), work);
     let executor = Arc::new(executor);
-    let links = link::Links { config, identity, gateway, capabilities, executor, metrics };
-    links.keep(&scope).await
+    link::Links::new(config, identity, gateways, capabilities, executor, metrics)?
+        .keep(&scope)
+        .await
 }

@@ -11,6 +11,7 @@ use protocol::link::{Execute, FromNode};
 use protocol::{ErrorCode, Event, GenerationId, Usage, Work, WorkError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::adapters::Session;
 use crate::executor::{Executor, Slot};
@@ -30,7 +31,11 @@ struct Shared {
     session: Session,
     out: mpsc::Sender<FromNode>,
     streams: Mutex<HashMap<u64, CancellationToken>>,
+    /// Works of this link that are not over.
+    works: TaskTracker,
     all: CancellationToken,
+    /// What the link does beside its works.
+    upkeep: CancellationToken,
 }
 
 impl LinkWork {
@@ -39,12 +44,15 @@ impl LinkWork {
         session: Session,
         out: mpsc::Sender<FromNode>,
     ) -> Self {
-        let (streams, all) = (Mutex::default(), CancellationToken::new());
+        let (streams, works) = (Mutex::default(), TaskTracker::new());
+        let all = CancellationToken::new();
+        let upkeep = all.child_token();
         let (pins, wanted) = watch::channel(Vec::new());
         let (adapters, session_of_pins) = (Arc::clone(&executor.adapters), session.clone());
         let keep = async move { adapters.keep_pinned(&session_of_pins, wanted).await };
-        executor.scope().spawn("pins", all.clone().run_until_cancelled_owned(keep));
-        Self { shared: Arc::new(Shared { executor, session, out, streams, all }), pins }
+        executor.scope().spawn("pins", upkeep.clone().run_until_cancelled_owned(keep));
+        let shared = Shared { executor, session, out, streams, works, all, upkeep };
+        Self { shared: Arc::new(shared), pins }
     }
 
     /// Pins exactly these adapters, as soon as they can be loaded.
@@ -54,10 +62,21 @@ impl LinkWork {
 
     /// Keeps the disk free of adapters that were deleted, as long as the link lives.
     pub(crate) fn follow_deletions(&self) {
-        let Shared { executor, session, all, .. } = &*self.shared;
+        let Shared { executor, session, upkeep, .. } = &*self.shared;
         let (adapters, session) = (Arc::clone(&executor.adapters), session.clone());
         let follow = async move { adapters.follow_deletions(&session).await };
-        executor.scope().spawn("adapter-sweep", all.clone().run_until_cancelled_owned(follow));
+        executor.scope().spawn("adapter-sweep", upkeep.clone().run_until_cancelled_owned(follow));
+    }
+
+    /// Leaves pins and deletions to another link.
+    pub(crate) fn let_go(&self) {
+        self.shared.upkeep.cancel();
+    }
+
+    /// Ends when nothing that came over this link runs.
+    pub(crate) async fn idle(&self) {
+        self.shared.works.close();
+        self.shared.works.wait().await;
     }
 
     /// Begins a stream; its answers, or why it cannot run, go to the link.
@@ -77,7 +96,8 @@ impl LinkWork {
             traceparent,
             tracestate
         );
-        let run = self.shared.executor.works.track_future(run(open, slot, deadline, work));
+        let run = self.shared.works.track_future(run(open, slot, deadline, work));
+        let run = self.shared.executor.works.track_future(run);
         self.shared.executor.scope().spawn("work", tracing::Instrument::instrument(run, span));
     }
 
@@ -270,7 +290,7 @@ mod tests {
         let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Device));
         let adapters = Adapters::open(&config, Arc::clone(&engine), Arc::clone(&metrics));
         let adapters = adapters.expect("the directory is ours");
-        let gateway = Gateway::new(&config.gateway).expect("the address is good");
+        let gateway = Gateway::new(&config.gateways[0]).expect("the address is good");
         let session = Session { gateway, token: String::new() };
         (Arc::new(Executor::new(engine, adapters, 1, metrics, Scope::new())), session)
     }

@@ -71,6 +71,11 @@ text_id! {
     NodeId
 }
 text_id! {
+    /// A gateway's process, from its start to its end: 16 random hexadecimal digits.
+    #[derive(Default)]
+    GatewayId
+}
+text_id! {
     /// A tenant: whose adapters, keys and limits apply. A keyless loopback caller is `local`.
     TenantId
 }

@@ -11,6 +11,7 @@ mod ids;
 pub mod link;
 mod node;
 pub mod openai;
+pub mod peer;
 pub mod sse;
 mod work;
 
@@ -21,7 +22,8 @@ pub use chat::{ChatMessage, ChatRole, Tool, ToolCall, ToolChoice};
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorCode, WorkError};
 pub use ids::{
-    AdapterName, AdapterNameError, FirmwareId, GenerationId, KeyId, NodeId, RequestId, TenantId,
+    AdapterName, AdapterNameError, FirmwareId, GatewayId, GenerationId, KeyId, NodeId, RequestId,
+    TenantId,
 };
 pub use node::{FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason};
 pub use work::{

@@ -22,12 +22,16 @@ pub struct SchedulerConfig {
     /// With at least this many nodes, more than half vanishing at once takes none off the list.
     #[arg(long, env = "FIRMAMENT_BRAKE_NODES", default_value_t = 4)]
     pub brake_nodes: usize,
+    /// How long a leading scheduler that fell silent keeps the others from leading.
+    #[arg(long, env = "FIRMAMENT_LEADER_LEASE", default_value = "6s", value_parser = parse_duration)]
+    pub leader_lease: Duration,
 }
 
 impl Default for SchedulerConfig {
     fn default() -> Self {
         let Limits { suspect_after, gone_after, brake_nodes } = Limits::default();
-        Self { sweep_every: Duration::from_millis(250), suspect_after, gone_after, brake_nodes }
+        let (sweep_every, leader_lease) = (Duration::from_millis(250), Duration::from_secs(6));
+        Self { sweep_every, suspect_after, gone_after, brake_nodes, leader_lease }
     }
 }
 
@@ -37,12 +41,15 @@ impl SchedulerConfig {
     /// # Errors
     /// [`SchedulerError::Config`].
     pub fn limits(&self) -> Result<Limits, SchedulerError> {
-        let Self { sweep_every, suspect_after, gone_after, brake_nodes } = *self;
+        let Self { sweep_every, suspect_after, gone_after, brake_nodes, leader_lease } = *self;
         let ordered = Duration::ZERO < sweep_every
             && sweep_every < suspect_after
             && suspect_after < gone_after;
         if !ordered {
             return Err(SchedulerError::Config { sweep_every, suspect_after, gone_after });
+        }
+        if leader_lease <= sweep_every {
+            return Err(SchedulerError::Lease { sweep_every, leader_lease });
         }
         Ok(Limits { suspect_after, gone_after, brake_nodes })
     }

@@ -10,7 +10,7 @@ mod sweep;
 mod tests;
 
 pub use place::{AdapterNeed, Candidate, Decision, PlaceError, PlaceRequest, Verdict, place};
-pub use presence::NodePresence;
+pub use presence::{GatewayPresence, NodePresence};
 pub use score::Score;
 pub use snapshot::{NodeState, Snapshot, Standing};
 pub use sweep::{Change, Limits, Roster, Swept, sweep};

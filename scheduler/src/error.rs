@@ -20,6 +20,16 @@ pub enum SchedulerError {
         /// Silence until certainty.
         gone_after: Duration,
     },
+    /// A leader would lose its lease between two sweeps.
+    #[error(
+        "the leader's lease of {leader_lease:?} must be longer than a sweep every {sweep_every:?}"
+    )]
+    Lease {
+        /// How often presence is looked at.
+        sweep_every: Duration,
+        /// How long a leader that fell silent leads.
+        leader_lease: Duration,
+    },
     /// The live state did not answer.
     #[error("the live state cannot be used")]
     Live(#[from] StoreError),
@@ -29,7 +39,7 @@ impl SchedulerError {
     /// A stable name for logs.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Config { .. } => "scheduler_config",
+            Self::Config { .. } | Self::Lease { .. } => "scheduler_config",
             Self::Live(_) => "scheduler_live_state",
         }
     }
@@ -37,7 +47,7 @@ impl SchedulerError {
     /// Whether the next sweep may do better.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Config { .. } => false,
+            Self::Config { .. } | Self::Lease { .. } => false,
             Self::Live(source) => source.retryable(),
         }
     }

@@ -16,6 +16,10 @@ pub struct SchedulerMetrics {
     pub brake: IntGauge,
     /// `firmament_scheduler_sweeps_failed_total`: sweeps that the live state did not allow.
     pub sweeps_failed: prometheus::IntCounter,
+    /// `firmament_scheduler_leads`: 1 while this scheduler is the one that publishes.
+    pub leads: IntGauge,
+    /// `firmament_leader_epoch`: the epoch in which this scheduler led last; 0 before the first.
+    pub leader_epoch: IntGauge,
 }
 
 impl SchedulerMetrics {
@@ -31,6 +35,8 @@ impl SchedulerMetrics {
         }
         let brake = "1 while most nodes are silent and none is taken off the list.";
         let failed = "Sweeps that the live state did not allow.";
+        let leads = "1 while this scheduler is the one that publishes.";
+        let epoch = "The epoch in which this scheduler led last.";
         Self {
             agents,
             changes,
@@ -38,6 +44,22 @@ impl SchedulerMetrics {
             sweeps_failed: metrics
                 .counter("scheduler_sweeps_failed_total", failed, &[])
                 .with_label_values::<&str>(&[]),
+            leads: metrics.gauge("scheduler_leads", leads, &[]).with_label_values::<&str>(&[]),
+            leader_epoch: metrics.gauge("leader_epoch", epoch, &[]).with_label_values::<&str>(&[]),
+        }
+    }
+
+    /// Shows whether this scheduler leads; what another leader knows of nodes is not shown here.
+    pub(crate) fn lead(&self, epoch: Option<u64>) {
+        self.leads.set(epoch.is_some().into());
+        match epoch {
+            Some(epoch) => self.leader_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX)),
+            None => {
+                for state in Standing::ALL {
+                    self.agents.with_label_values(&[state.as_str()]).set(0);
+                }
+                self.brake.set(0);
+            }
         }
     }
 

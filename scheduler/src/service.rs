@@ -4,43 +4,50 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::LiveState;
+use store::{LiveState, StoreError};
 use telemetry::{Clock, Scope};
 use tokio::time::MissedTickBehavior;
 
-use crate::core::{Limits, NodePresence, Roster, Swept, sweep};
-use crate::{SchedulerConfig, SchedulerError, SchedulerMetrics};
+use crate::core::{Limits, NodePresence, Roster, Snapshot, Swept, sweep};
+use crate::lead::Candidate;
+use crate::{Leadership, SchedulerConfig, SchedulerError, SchedulerMetrics};
 
 /// What the scheduler works with.
 #[derive(Clone)]
 pub struct SchedulerContext {
     /// Where presence is read and routing is published.
     pub live: Arc<dyn LiveState>,
+    /// Whether this scheduler is the one that publishes.
+    pub leadership: Leadership,
     /// Tells silence from time passing.
     pub clock: Arc<dyn Clock>,
     /// Where it shows what it does.
     pub metrics: SchedulerMetrics,
 }
 
-/// Sweeps until `scope` is cancelled. A sweep that fails is logged and changes nothing.
+/// Sweeps until `scope` is cancelled, whenever it leads. A sweep that fails is logged and changes
+/// nothing: gateways go on with the latest routing. In the end the lease is another's at once.
 ///
 /// # Errors
-/// [`SchedulerError::Config`], at once.
+/// [`SchedulerError::Config`] or [`SchedulerError::Lease`], at once.
 pub async fn run(
     config: SchedulerConfig,
     context: SchedulerContext,
     scope: Scope,
 ) -> Result<(), SchedulerError> {
-    let mut scheduler = Scheduler::new(config.limits()?, context);
-    let mut ticks = tokio::time::interval(config.sweep_every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = scope.cancelled() => return Ok(()),
-            _ = ticks.tick() => scheduler.tick(config.suspect_after).await,
-        }
+    let limits = config.limits()?;
+    let (leadership, clock) = (context.leadership.clone(), Arc::clone(&context.clock));
+    let candidate = Candidate::new(leadership, clock, config.leader_lease);
+    let mut scheduler = Scheduler::new(limits, context);
+    // Side by side: a registry that does not answer must not keep the leader from sweeping.
+    tokio::select! {
+        biased;
+        () = scope.cancelled() => {}
+        () = scheduler.sweep_while_leading(&config, &candidate) => {}
+        () = candidate.run() => {}
     }
+    candidate.release().await;
+    Ok(())
 }
 
 struct Scheduler {
@@ -48,7 +55,8 @@ struct Scheduler {
     context: SchedulerContext,
     started: Instant,
     roster: Roster,
-    published: Option<Bytes>,
+    /// What was published, in which epoch.
+    published: Option<(u64, Bytes)>,
     braked: bool,
 }
 
@@ -58,26 +66,71 @@ impl Scheduler {
         Self { limits, context, started, roster: Roster::default(), published: None, braked: false }
     }
 
+    /// Never ends.
+    async fn sweep_while_leading(&mut self, config: &SchedulerConfig, candidate: &Candidate) {
+        let mut ticks = tokio::time::interval(config.sweep_every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut term, mut led) = (candidate.term(), None);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                changed = term.changed() => if changed.is_err() { return },
+            }
+            let now = self.context.clock.monotonic();
+            let leads = *term.borrow_and_update();
+            let leads = leads.and_then(|term| Some((term.epoch, term.left(now)?)));
+            let epoch = leads.map(|(epoch, _)| epoch);
+            if epoch != led {
+                self.begin(epoch);
+                led = epoch;
+            }
+            let Some((epoch, left)) = leads else { continue };
+            if self.tick(epoch, left.min(config.suspect_after)).await == Tick::Fenced {
+                candidate.resign(epoch);
+            }
+        }
+    }
+
+    /// A time of leading begins with what the leader before published, or ends.
+    fn begin(&mut self, epoch: Option<u64>) {
+        self.context.metrics.lead(epoch);
+        self.braked = false;
+        if epoch.is_some() {
+            let routing = self.context.live.watch_routing().borrow().clone();
+            // What another version wrote is not known here: its nodes are found by their presence.
+            let before = Snapshot::from_bytes(&routing).unwrap_or_default();
+            self.roster = Roster::inherit(before, self.now());
+        }
+    }
+
+    /// Time on this scheduler's clock.
+    fn now(&self) -> Duration {
+        self.context.clock.monotonic().saturating_duration_since(self.started)
+    }
+
     /// One sweep, given up after `deadline`.
-    async fn tick(&mut self, deadline: Duration) {
-        let failure = match tokio::time::timeout(deadline, self.step()).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the live state did not answer in {deadline:?}"),
+    async fn tick(&mut self, epoch: u64, deadline: Duration) -> Tick {
+        let (failure, tick) = match tokio::time::timeout(deadline, self.step(epoch)).await {
+            Ok(Ok(())) => return Tick::Done,
+            Ok(Err(error @ SchedulerError::Live(StoreError::OldLeader { .. }))) => {
+                (format!("{error}: another scheduler leads"), Tick::Fenced)
+            }
+            Ok(Err(error)) => (error.to_string(), Tick::Failed),
+            Err(_) => (format!("the live state did not answer in {deadline:?}"), Tick::Failed),
         };
         self.context.metrics.sweeps_failed.inc();
         tracing::warn!(error.message = failure, "sweep failed, routing stays as it was: {failure}");
+        tick
     }
 
-    async fn step(&mut self) -> Result<(), SchedulerError> {
+    async fn step(&mut self, epoch: u64) -> Result<(), SchedulerError> {
         let present = self.context.live.present(self.context.clock.now().into()).await?;
         let present: Vec<NodePresence> =
             present.iter().filter_map(|presence| read(&presence.value)).collect();
-        let now = self.context.clock.monotonic().saturating_duration_since(self.started);
-        let swept = sweep(&self.roster, &present, now, &self.limits);
-        let routing = Bytes::from(swept.snapshot.to_bytes());
+        let swept = sweep(&self.roster, &present, self.now(), &self.limits);
+        let routing = (epoch, Bytes::from(swept.snapshot.to_bytes()));
         if self.published.as_ref() != Some(&routing) {
-            self.context.live.publish_routing(routing.clone()).await?;
+            self.context.live.publish_routing(epoch, routing.1.clone()).await?;
             self.published = Some(routing);
         }
         self.report(&swept);
@@ -98,6 +151,15 @@ impl Scheduler {
         }
         self.braked = swept.braked;
     }
+}
+
+/// How a sweep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tick {
+    Done,
+    Failed,
+    /// A later leader has published.
+    Fenced,
 }
 
 /// A presence that cannot be read comes from a gateway of another version: its node gets no work from

@@ -76,6 +76,8 @@ pub enum StoreError {
     NodeRevoked(NodeId),
     #[error("session {epoch} of node `{node}` was replaced by session {current}")]
     Fenced { node: NodeId, epoch: u64, current: u64 },
+    #[error("leader {epoch} was replaced by leader {current}")]
+    OldLeader { epoch: u64, current: u64 },
 
     #[error("the bytes have the digest `{actual}`, not `{expected}`")]
     DigestMismatch { expected: Digest, actual: Digest },
@@ -140,6 +142,7 @@ impl StoreError {
             Self::TokenKind(_) => "join_token_kind",
             Self::NodeRevoked(_) => "node_revoked",
             Self::Fenced { .. } => "session_fenced",
+            Self::OldLeader { .. } => "leader_fenced",
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::TooLarge { .. } => "too_large",
             Self::Interrupted { .. } => "interrupted",
@@ -188,6 +191,7 @@ impl StoreError {
             | Self::TokenKind(_)
             | Self::NodeRevoked(_)
             | Self::Fenced { .. }
+            | Self::OldLeader { .. }
             | Self::DigestMismatch { .. }
             | Self::TooLarge { .. }
             | Self::OutOfOrder { .. }

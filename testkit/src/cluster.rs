@@ -11,7 +11,7 @@ use node::{NodeConfig, NodeContext, NodeMetrics, Runs, Url};
 use protocol::link::JoinToken;
 use protocol::{Digest, NodeKind, TenantId};
 use scheduler::core::Snapshot;
-use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
+use scheduler::{Leadership, SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry};
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 use worker::{WorkerConfig, WorkerContext};
@@ -128,6 +128,7 @@ impl TestCluster {
         };
         let context = SchedulerContext {
             live: Arc::clone(&self.live),
+            leadership: Leadership::Alone,
             clock: Arc::clone(&self.clock),
             metrics: SchedulerMetrics::new(&self.metrics),
         };

@@ -27,6 +27,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Up(arguments) => roles::up::run(*arguments, &data).await,
         #[cfg(feature = "gateway")]
         Command::Gateway(arguments) => roles::gateway::run(*arguments, &data).await,
+        #[cfg(feature = "gateway")]
+        Command::Scheduler(arguments) => roles::scheduler::run(*arguments, &data).await,
         #[cfg(feature = "worker")]
         Command::Worker(arguments) => roles::worker::run(*arguments, &data).await,
         #[cfg(feature = "device-agent")]

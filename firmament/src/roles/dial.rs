@@ -12,9 +12,16 @@ use crate::output::print;
 /// Where to dial.
 #[derive(Debug, Clone, Args)]
 pub struct DialArguments {
-    /// The gateway's address.
-    #[arg(long, env = "FIRMAMENT_GATEWAY", value_name = "URL")]
-    gateway: Url,
+    /// The gateway's address. May be given more than once, or with commas: the node dials the first, and
+    /// the next one when it cannot reach that or is sent away.
+    #[arg(
+        long,
+        env = "FIRMAMENT_GATEWAY",
+        value_name = "URL",
+        required = true,
+        value_delimiter = ','
+    )]
+    gateway: Vec<Url>,
     /// Lets this machine in the first time.
     #[arg(long, env = "FIRMAMENT_JOIN_TOKEN", hide_env_values = true)]
     join_token: Option<JoinToken>,
@@ -23,15 +30,22 @@ pub struct DialArguments {
 impl DialArguments {
     /// The settings of a node of this kind.
     pub fn node(&self, kind: NodeKind, data: &DataDir, adapter_budget_bytes: u64) -> NodeConfig {
-        let config = NodeConfig::new(self.gateway.clone(), kind, kind.as_str(), data.node(kind));
-        let join_token = self.join_token.clone();
-        NodeConfig { join_token, adapter_budget_bytes, on_link: Some(say_linked), ..config }
+        let first = self.gateway.first().expect("`clap` requires one").clone();
+        let config = NodeConfig::new(first, kind, kind.as_str(), data.node(kind));
+        let (gateways, join_token) = (self.gateway.clone(), self.join_token.clone());
+        NodeConfig {
+            gateways,
+            join_token,
+            adapter_budget_bytes,
+            on_link: Some(say_linked),
+            ..config
+        }
     }
 }
 
 /// The node's `ready`.
-fn say_linked(config: &NodeConfig, node: &NodeId) {
-    let gateway = config.gateway.origin().ascii_serialization(); // without anybody's password
+fn say_linked(config: &NodeConfig, gateway: &Url, node: &NodeId) {
+    let gateway = gateway.origin().ascii_serialization(); // without anybody's password
     print(&format!("linked {gateway} as {} {node}", config.kind));
 }
 

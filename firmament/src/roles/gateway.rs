@@ -1,16 +1,17 @@
-//! The gateway with its scheduler, for nodes of other machines; and the registry's migrations.
+//! The gateway, with a scheduler unless there are others, for nodes of other machines; and the
+//! registry's migrations.
 
 use std::sync::Arc;
 
 use clap::Args;
 use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
-use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
+use scheduler::{SchedulerConfig, SchedulerContext};
 use serde_json::json;
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
 use super::live::LiveArguments;
-use super::record::{Record, RegistryArguments};
+use super::record::{BlobArguments, Record, RegistryArguments};
 use crate::commands::shelf;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
@@ -27,40 +28,45 @@ pub struct Arguments {
     scheduler: SchedulerConfig,
     #[command(flatten)]
     live: LiveArguments,
+    #[command(flatten)]
+    blobs: BlobArguments,
+    /// Run no scheduler in this process, because `firmament scheduler` runs elsewhere.
+    #[arg(long, env = "FIRMAMENT_NO_SCHEDULER", requires = "live")]
+    no_scheduler: bool,
 }
 
-/// A gateway that has its address, with the scheduler that it needs.
+/// A gateway that has its address, with the scheduler that it needs unless that runs elsewhere.
 pub struct Front {
     gateway: Gateway,
-    scheduler: SchedulerConfig,
-    context: SchedulerContext,
+    scheduler: Option<(SchedulerConfig, SchedulerContext)>,
 }
 
 impl Front {
     /// Takes the address; nothing answers yet.
     pub async fn bind(
         gateway: GatewayConfig,
-        scheduler: SchedulerConfig,
+        scheduler: Option<SchedulerConfig>,
         record: &Record,
         metrics: &Arc<Metrics>,
         firmware: Option<FirmwareId>,
     ) -> Result<Self, Failure> {
-        scheduler.limits().map_err(Failure::usage)?;
+        if let Some(scheduler) = &scheduler {
+            scheduler.limits().map_err(Failure::usage)?;
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let live = Arc::clone(&record.live);
         let context = GatewayContext {
             registry: Arc::clone(&record.registry),
             blobs: record.blobs.clone(),
-            live: Arc::clone(&live),
+            live: Arc::clone(&record.live),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(&clock),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             firmware,
         };
         let gateway = Gateway::bind(gateway, context).await.map_err(refused)?;
-        let metrics = SchedulerMetrics::new(metrics);
-        let context = SchedulerContext { live, clock, metrics };
-        Ok(Self { gateway, scheduler, context })
+        let scheduler =
+            scheduler.map(|config| (config, super::scheduler::context(record, metrics)));
+        Ok(Self { gateway, scheduler })
     }
 
     /// Where it will answer.
@@ -70,12 +76,14 @@ impl Front {
 
     /// Answers until `gateway` is cancelled; the scheduler lives in `scope`.
     pub fn start(self, gateway: &Scope, scope: &Scope) {
-        let (config, context, inner) = (self.scheduler, self.context, scope.child());
-        scope.spawn("scheduler", async move {
-            if let Err(error) = scheduler::run(config, context, inner).await {
-                tracing::error!(error.message = %error, "the scheduler ended: {error}");
-            }
-        });
+        if let Some((config, context)) = self.scheduler {
+            let inner = scope.child();
+            scope.spawn("scheduler", async move {
+                if let Err(error) = scheduler::run(config, context, inner).await {
+                    tracing::error!(error.message = %error, "the scheduler ended: {error}");
+                }
+            });
+        }
         let inner = gateway.child();
         gateway.spawn("gateway", self.gateway.run(inner));
     }
@@ -85,15 +93,15 @@ impl Front {
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
     let record = Record::open(data, &arguments.registry).await?;
-    let record = arguments.live.open(record).await?;
+    let record = arguments.blobs.open(arguments.live.open(record).await?)?;
     record.enter(&shelf::in_use(data)?).await?;
     for here in shelf::all(data).iter().filter(|known| known.folder.is_some()) {
         record.enter(here).await?;
     }
     let metrics = Arc::new(Metrics::new());
-    let drain = arguments.gateway.drain_timeout;
-    let front =
-        Front::bind(arguments.gateway, arguments.scheduler, &record, &metrics, None).await?;
+    let drain = arguments.gateway.linger + arguments.gateway.drain_timeout;
+    let scheduler = (!arguments.no_scheduler).then_some(arguments.scheduler);
+    let front = Front::bind(arguments.gateway, scheduler, &record, &metrics, None).await?;
     let address = front.address();
     let (scope, answering) = (Scope::new(), Scope::new());
     front.start(&answering, &scope);
@@ -127,6 +135,7 @@ fn refused(error: GatewayError) -> Failure {
             let advice = "choose another address with --listen, such as --listen 127.0.0.1:8081";
             Failure::with(Exit::InUse, error, advice)
         }
+        GatewayError::Advertise => Failure::with(Exit::Usage, error, "say --advertise HOST:PORT"),
         GatewayError::Store(error) => super::record::broken(error),
     }
 }

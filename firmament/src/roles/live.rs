@@ -19,13 +19,18 @@ pub struct LiveArguments {
 }
 
 impl LiveArguments {
+    /// Whether live state is where several processes see it.
+    pub const fn is_shared(&self) -> bool {
+        self.live.is_some()
+    }
+
     /// The record with its live state where it was said to be.
     pub async fn open(&self, record: Record) -> Result<Record, Failure> {
         let Some(address) = &self.live else { return Ok(record) };
         let address = address.expose_secret();
         let config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
         let live = RedisLiveState::connect(config).await.map_err(away)?;
-        Ok(Record { live: Arc::new(live), ..record })
+        Ok(Record { live: Arc::new(live), shared: true, ..record })
     }
 }
 

@@ -15,6 +15,8 @@ mod live;
 mod ready;
 #[cfg(feature = "gateway")]
 pub mod record;
+#[cfg(feature = "gateway")]
+pub mod scheduler;
 #[cfg(feature = "up")]
 pub mod up;
 #[cfg(feature = "worker")]

@@ -39,6 +39,11 @@ pub enum Place {
 }
 
 impl RegistryArguments {
+    /// Whether the registry is one that several machines share.
+    pub const fn is_shared(&self) -> bool {
+        self.registry.is_some()
+    }
+
     /// The registry that was named, or the data directory's own.
     pub fn place(&self, data: &DataDir) -> Result<Place, Failure> {
         let Some(url) = &self.registry else { return Ok(Place::Sqlite(data.registry())) };
@@ -81,6 +86,8 @@ pub struct Record {
     pub blobs: Blobs,
     /// Presence, routing, limits.
     pub live: Arc<dyn LiveState>,
+    /// Other processes see the live state too.
+    pub shared: bool,
 }
 
 impl Record {
@@ -91,7 +98,7 @@ impl Record {
         let registry = place.open(data).await?;
         let blobs = Blobs::open(&data.blobs()).map_err(broken)?;
         let live = MemoryLiveState::new(MemoryLimits::default());
-        Ok(Self { registry, blobs, live: Arc::new(live) })
+        Ok(Self { registry, blobs, live: Arc::new(live), shared: false })
     }
 
     /// Makes a firmware known, so that adapters can be bound to it.
@@ -104,6 +111,23 @@ impl Record {
             created_at: OffsetDateTime::now_utc(),
         };
         self.registry.put_firmware(&firmware).await.map_err(broken)
+    }
+}
+
+/// Where adapters' files are.
+#[derive(Debug, Clone, Args)]
+pub struct BlobArguments {
+    /// Directory of the adapters' files, which all gateways of a cluster share [default: in the data
+    /// directory].
+    #[arg(long, env = "FIRMAMENT_BLOBS", value_name = "DIR")]
+    blobs: Option<PathBuf>,
+}
+
+impl BlobArguments {
+    /// The record with its blobs where they were said to be.
+    pub fn open(&self, record: Record) -> Result<Record, Failure> {
+        let Some(place) = &self.blobs else { return Ok(record) };
+        Ok(Record { blobs: Blobs::open(place).map_err(broken)?, ..record })
     }
 }
 

@@ -70,8 +70,8 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let record = arguments.live.open(record).await?;
     let metrics = Arc::new(Metrics::new());
     let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
-    let drain = gateway.drain_timeout;
-    let front = Front::bind(gateway, scheduler, &record, &metrics, Some(known.id())).await?;
+    let drain = gateway.linger + gateway.drain_timeout;
+    let front = Front::bind(gateway, Some(scheduler), &record, &metrics, Some(known.id())).await?;
     let address = front.address();
     let keyless = arguments.gateway.listen.ip().is_loopback() && !arguments.gateway.require_key;
     let url = ready::own_url(address);

@@ -54,6 +54,8 @@ pub struct Role {
     child: Child,
     /// What followed in the line of its output that said that it runs.
     pub said: String,
+    /// What it says later; read on, so that it can.
+    lines: mpsc::Receiver<String>,
 }
 
 impl Role {
@@ -76,7 +78,29 @@ impl Role {
             let _ = child.kill();
             panic!("{arguments:?} did not say `{begins}`: {:?}", child.wait());
         };
-        Self { child, said }
+        Self { child, said, lines }
+    }
+
+    /// Waits for another line of its output that begins with `begins`, and returns the rest.
+    pub fn says(&self, begins: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("it says more in time");
+            if let Some(rest) = line.strip_prefix(begins) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Kills it as a crash does, and waits until the system has closed all that it had open.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        let status = self.child.wait().expect("it is our child");
+        assert!(status.code().is_none(), "a signal ended it: {status}");
+    }
+
+    /// Whether it runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
     }
 
     /// Asks it to end, as a service manager does, and waits until it has.

@@ -134,7 +134,9 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
 
 async fn by_key(app: &App, token: &ApiToken) -> Result<Caller, ApiError> {
     const REFUSED: ApiError = ApiError::Unauthorised("the API key is not valid");
-    let Some(key) = app.registry.key_by_secret(&token.digest()).await? else { return Err(REFUSED) };
+    let secret = token.digest();
+    let found = app.recall.key(secret, app.registry.key_by_secret(&secret)).await?;
+    let Some(key) = found else { return Err(REFUSED) };
     if !token.is(&key.id) || !key.is_valid_at(app.clock.now().into()) {
         return Err(REFUSED);
     }

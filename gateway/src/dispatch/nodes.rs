@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use protocol::{Event, NodeId, RequestId, Work, WorkError};
+use protocol::{Event, GatewayId, NodeId, RequestId, Work, WorkError};
+use scheduler::core::{NodePresence, Snapshot};
+use tokio::sync::watch;
 
 /// What a node answers; dropping it cancels the work.
 pub type Events = BoxStream<'static, Result<Event, WorkError>>;
@@ -28,7 +30,8 @@ pub trait Nodes: Send + Sync {
     /// Sends work to a node.
     ///
     /// # Errors
-    /// [`protocol::ErrorCode::NodeLost`] if the node is not linked here; what the node answers at once.
+    /// [`protocol::ErrorCode::NodeLost`] if the node is linked neither here nor where it can be reached
+    /// from here; what the node answers at once.
     async fn execute(
         &self,
         node: &NodeId,
@@ -36,7 +39,16 @@ pub trait Nodes: Send + Sync {
         context: ExecuteContext,
     ) -> Result<Events, WorkError>;
 
-    /// How many works of this gateway were open on a node when it said its heartbeat `beat` of session
-    /// `epoch`; none if the node is not linked here in that session or the heartbeat is long past.
-    fn open_at(&self, node: &NodeId, epoch: u64, beat: u64) -> Option<u32>;
+    /// Which gateway this is.
+    fn gateway(&self) -> &GatewayId;
+
+    /// Takes note of who holds which link; called with each routing snapshot.
+    fn learn(&self, snapshot: &Snapshot);
+
+    /// Whether a node that routing tells of cannot be reached from here, as this gateway alone can know
+    /// and knows first.
+    fn is_lost(&self, presence: &NodePresence) -> bool;
+
+    /// Changes whenever [`Self::is_lost`] may answer otherwise.
+    fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -25,7 +25,10 @@ pub struct Placements {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The nodes that can be reached from here, to place over.
     snapshot: Snapshot,
+    /// All nodes, as published.
+    published: Arc<Snapshot>,
     flights: HashMap<NodeId, Flight>,
     waiting: usize,
 }
@@ -35,9 +38,6 @@ struct State {
 struct Flight {
     requests: u32,
     tokens: u64,
-    /// The heartbeat that the node's load is from, and how many requests were there then.
-    beat: (u64, u64),
-    requests_at_beat: u32,
 }
 
 impl Default for Placements {
@@ -47,8 +47,8 @@ impl Default for Placements {
 }
 
 impl Placements {
-    /// Takes a new routing snapshot; one that cannot be read changes nothing. `nodes` knows what was
-    /// open at each heartbeat: by the time that the snapshot is here, requests have come and gone.
+    /// Takes a routing snapshot; one that cannot be read changes nothing. `nodes` knows which of them
+    /// are lost meanwhile.
     pub fn update(&self, routing: &Bytes, nodes: &dyn Nodes) {
         let snapshot = match Snapshot::from_bytes(routing) {
             Ok(snapshot) => snapshot,
@@ -57,11 +57,17 @@ impl Placements {
                 return;
             }
         };
+        nodes.learn(&snapshot);
         self.state.lock().take(snapshot, nodes);
         self.changed();
     }
 
-    /// The nodes as they are now.
+    /// All nodes of the cluster, the same at every gateway.
+    pub fn published(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.state.lock().published)
+    }
+
+    /// The nodes that can be reached from here, as they are now.
     pub fn snapshot(&self) -> Snapshot {
         self.state.lock().snapshot.clone()
     }
@@ -127,23 +133,17 @@ impl Placements {
 
 impl State {
     fn take(&mut self, snapshot: Snapshot, nodes: &dyn Nodes) {
+        self.published = Arc::new(snapshot.clone());
         self.snapshot = snapshot;
-        let flights = &mut self.flights;
+        self.snapshot.nodes.retain(|node| !nodes.is_lost(&node.presence));
         for node in &mut self.snapshot.nodes {
-            let presence = &node.presence;
-            let flight = flights.entry(presence.id.clone()).or_default();
-            let beat = (presence.epoch, presence.beat);
-            if flight.beat != beat {
-                flight.beat = beat;
-                let open = nodes.open_at(&presence.id, presence.epoch, presence.beat);
-                flight.requests_at_beat = open.unwrap_or(0);
-            }
+            let flight = self.flights.get(&node.presence.id).copied().unwrap_or_default();
+            // By the time that the snapshot is here, requests have come and gone.
+            let at_beat = node.presence.open.get(nodes.gateway()).copied();
             node.inflight = flight.requests;
-            node.inflight_at_beat = flight.requests_at_beat;
+            node.inflight_at_beat = at_beat.unwrap_or(0);
             node.inflight_tokens = flight.tokens;
         }
-        let known = |id: &NodeId| self.snapshot.nodes.iter().any(|node| node.presence.id == *id);
-        flights.retain(|id, flight| flight.requests > 0 || known(id));
     }
 
     fn fly(&mut self, node: &NodeId, tokens: u64) {
@@ -157,6 +157,9 @@ impl State {
         if let Some(flight) = self.flights.get_mut(node) {
             flight.requests = flight.requests.saturating_sub(1);
             flight.tokens = flight.tokens.saturating_sub(tokens);
+            if flight.requests == 0 {
+                self.flights.remove(node);
+            }
         }
         self.show(node);
     }

@@ -21,6 +21,8 @@ pub struct LinkConfig {
     pub write_stall_max: Duration,
     /// Nodes that may be linked here.
     pub links_max: usize,
+    /// Another gateway that says nothing for this long, not even a ping, is gone.
+    pub peer_silence_max: Duration,
     /// Requests that may be open on one link.
     pub streams_max: usize,
     /// Events of one request that may wait for a slow caller.
@@ -37,6 +39,7 @@ impl Default for LinkConfig {
             touch_every: Duration::from_mins(1),
             handshake_max: Duration::from_secs(10),
             write_stall_max: Duration::from_secs(30),
+            peer_silence_max: Duration::from_secs(15),
             links_max: 10_000,
             streams_max: 1024,
             events_max: 4096,

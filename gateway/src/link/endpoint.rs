@@ -27,7 +27,7 @@ pub(super) async fn link(
     let permit = Arc::clone(&links.0.handshakes).try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::Overloaded)?;
     let scope = links.0.context.scope.clone();
-    if scope.is_cancelled() {
+    if scope.is_cancelled() || links.is_draining() {
         return Err(ApiError::Overloaded);
     }
     let upgrade = upgrade.max_frame_size(FRAME_BYTES_MAX).max_message_size(FRAME_BYTES_MAX);
@@ -86,7 +86,7 @@ async fn serve(links: &Links, link: &Arc<Link>, socket: WebSocket, assembler: As
     if let Some(reason) = reader.read().await {
         link.close(reason);
     }
-    let lost = link.end();
+    let lost = link.mux.end();
     links.remove(link);
     links.0.metrics.lost(lost);
     let reason = link.close_reason();
@@ -118,7 +118,7 @@ impl Reader<'_> {
         let mut silent_at = Instant::now() + lease;
         loop {
             let got = tokio::select! {
-                () = self.link.closing.cancelled() => return None,
+                () = self.link.mux.closing.cancelled() => return None,
                 got = tokio::time::timeout_at(silent_at, self.stream.next()) => got,
             };
             let message = match got {
@@ -156,8 +156,7 @@ impl Reader<'_> {
 
     fn beat(&self, load: NodeLoad) {
         self.beats.send_modify(|beat| {
-            beat.next(load);
-            self.link.mark(beat.count); // before anybody can hear of this beat
+            beat.next(load, self.link.mux.open_by_origin());
         });
     }
 }

@@ -14,7 +14,8 @@ use store::StoreError;
 use store::registry::Node;
 
 use super::Links;
-use super::live::{Link, LinkLimits};
+use super::live::Link;
+use super::mux::MuxLimits;
 
 /// Longest description that a node may give of itself; presence must hold it.
 const CAPABILITIES_BYTES_MAX: usize = 32 * 1024;
@@ -89,7 +90,7 @@ async fn begin(
     let (config, context) = (&links.0.config, &links.0.context);
     let begun = context.registry.begin_session(&record.id, links.now()).await;
     let epoch = begun.map_err(|error| refusal(&error))?;
-    let limits = LinkLimits { streams_max: config.streams_max, events_max: config.events_max };
+    let limits = MuxLimits { streams_max: config.streams_max, events_max: config.events_max };
     let closing = context.scope.token().child_token();
     let link = Arc::new(Link::new(record, capabilities, (epoch, protocol), limits, closing));
     links.insert(&link)?;

@@ -1,9 +1,10 @@
 //! Keeps a link honest: presence at each heartbeat; revocation, later sessions and pins in between.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::link::Refusal;
-use protocol::{GenerationId, NodeKind, NodeLoad};
+use protocol::{GatewayId, GenerationId, NodeKind, NodeLoad};
 use scheduler::core::NodePresence;
 use store::StoreError;
 use store::live::Presence;
@@ -20,18 +21,20 @@ const RESIDENT_MAX: usize = 256;
 /// The latest heartbeat; the link's opening is the first.
 #[derive(Debug, Clone)]
 pub(super) struct Beat {
-    pub(super) count: u64,
+    count: u64,
     load: NodeLoad,
+    /// What was open on the link then, by the gateway whose it is.
+    open: BTreeMap<GatewayId, u32>,
 }
 
 impl Beat {
     pub(super) fn first() -> Self {
-        Self { count: 1, load: NodeLoad::default() }
+        Self { count: 1, load: NodeLoad::default(), open: BTreeMap::new() }
     }
 
-    pub(super) fn next(&mut self, load: NodeLoad) {
+    pub(super) fn next(&mut self, load: NodeLoad, open: BTreeMap<GatewayId, u32>) {
         self.count += 1;
-        self.load = plausible(load);
+        (self.load, self.open) = (plausible(load), open);
     }
 }
 
@@ -62,7 +65,7 @@ pub(super) async fn keep(links: Links, link: Arc<Link>, mut beats: watch::Receiv
     beats.mark_changed();
     loop {
         let kept = tokio::select! {
-            () = link.closing.cancelled() => break,
+            () = link.mux.closing.cancelled() => break,
             changed = beats.changed() => {
                 if changed.is_err() {
                     break;
@@ -76,12 +79,12 @@ pub(super) async fn keep(links: Links, link: Arc<Link>, mut beats: watch::Receiv
             },
         };
         if let Err(error) = kept {
-            judge(&link, &error);
+            judge(&links, &link, &error);
         }
     }
     let dropped = links.0.context.live.drop_presence(link.node(), link.epoch).await;
     if let Err(error) = dropped {
-        judge(&link, &error);
+        judge(&links, &link, &error);
     }
 }
 
@@ -93,6 +96,8 @@ async fn announce(links: &Links, link: &Link, beat: Beat) -> Result<(), StoreErr
         beat: beat.count,
         capabilities: link.capabilities.clone(),
         load: beat.load,
+        gateway: links.0.context.gateway.clone(),
+        open: beat.open,
     };
     let value = presence.to_bytes().into();
     let presence = Presence { node: presence.id, epoch: presence.epoch, value };
@@ -110,7 +115,7 @@ async fn look(links: &Links, link: &Link, touch_at: &mut Instant) -> Result<(), 
     match registry.node(link.node()).await? {
         None => link.close(Refusal::UnknownNode),
         Some(record) if record.revoked_at.is_some() => link.close(Refusal::Revoked),
-        Some(record) if record.session_epoch > link.epoch => link.close(Refusal::Fenced),
+        Some(record) if record.session_epoch > link.epoch => replaced(links, link),
         Some(_) => {}
     }
     Ok(())
@@ -139,9 +144,17 @@ async fn pin(
     Ok(())
 }
 
-fn judge(link: &Link, error: &StoreError) {
+/// A later session elsewhere: another holder of the key, or the node itself, which was asked to move and
+/// ends here what runs.
+fn replaced(links: &Links, link: &Link) {
+    if !links.is_draining() {
+        link.close(Refusal::Fenced);
+    }
+}
+
+fn judge(links: &Links, link: &Link, error: &StoreError) {
     match error {
-        StoreError::Fenced { .. } => link.close(Refusal::Fenced),
+        StoreError::Fenced { .. } => replaced(links, link),
         StoreError::NodeRevoked(_) => link.close(Refusal::Revoked),
         StoreError::NotFound { .. } => link.close(Refusal::UnknownNode),
         error => tracing::warn!(
@@ -160,14 +173,15 @@ mod tests {
     #[test]
     fn a_load_that_cannot_be_true_is_made_plausible() {
         let mut beat = Beat::first();
-        beat.next(NodeLoad {
+        let load = NodeLoad {
             kv_used_ratio: f32::NAN,
             decode_tokens_per_second: -1.0,
             prefill_tokens_per_second: f32::INFINITY,
             battery_ratio: Some(7.0),
             temperature_celsius: Some(f32::NAN),
             ..NodeLoad::default()
-        });
+        };
+        beat.next(load, BTreeMap::new());
         assert_eq!((beat.count, beat.load), (2, NodeLoad::default()));
     }
 }

@@ -1,4 +1,4 @@
-//! One request's events, from the link to whoever waits for them.
+//! One request's events, from its connection to whoever waits for them.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -10,13 +10,13 @@ use protocol::{ErrorCode, Event, WorkError};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 
-use super::live::Link;
+use super::mux::Mux;
 use super::node_lost;
 
 /// The node itself keeps the deadline; this much later it is taken to have forgotten.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The link's end of a stream.
+/// The connection's end of a stream.
 #[derive(Debug)]
 pub(super) struct Route {
     events: mpsc::Sender<Event>,
@@ -58,8 +58,8 @@ impl Route {
 }
 
 /// The caller's end; dropping it cancels the work.
-pub(super) struct LinkStream {
-    link: Arc<Link>,
+pub(crate) struct LinkStream {
+    mux: Arc<Mux>,
     stream: u64,
     events: mpsc::Receiver<Event>,
     end: Arc<OnceLock<WorkError>>,
@@ -70,7 +70,7 @@ pub(super) struct LinkStream {
 impl LinkStream {
     /// A stream and its route, with room for `events_max` events.
     pub(super) fn open(
-        link: Arc<Link>,
+        mux: Arc<Mux>,
         stream: u64,
         events_max: usize,
         deadline: Duration,
@@ -79,12 +79,12 @@ impl LinkStream {
         let end = Arc::new(OnceLock::new());
         let route = Route { events: sender, end: Arc::clone(&end) };
         let deadline = Box::pin(sleep(deadline.saturating_add(GRACE)));
-        (Self { link, stream, events, end, deadline, over: false }, route)
+        (Self { mux, stream, events, end, deadline, over: false }, route)
     }
 
     fn fail(&mut self, error: WorkError) -> Poll<Option<Result<Event, WorkError>>> {
         self.over = true;
-        self.link.cancel(self.stream);
+        self.mux.cancel(self.stream);
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -115,6 +115,6 @@ impl Stream for LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        self.link.cancel(self.stream);
+        self.mux.cancel(self.stream);
     }
 }

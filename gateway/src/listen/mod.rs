@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use telemetry::Scope;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
 use crate::app::App;
@@ -39,20 +39,27 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Pause after the system refused to accept, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `scope` is cancelled; then takes no more and lets what runs end within the drain time.
+/// Serves until `scope` is cancelled and a little longer; then takes no more and lets what runs end within
+/// the drain time. Returns when `scope` was cancelled.
 pub async fn serve(
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
     app: &App,
     scope: &Scope,
-) {
+) -> Instant {
     let connections = Arc::new(Connections::new(&app.config, Arc::clone(&app.metrics)));
     let running = Scope::new();
-    loop {
+    let mut over = pin!(async {
+        scope.cancelled().await;
+        let told = Instant::now();
+        sleep(app.config.linger).await;
+        told
+    });
+    let told = loop {
         let accepted = tokio::select! {
             biased;
-            () = scope.cancelled() => break,
+            told = &mut over => break told,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -70,7 +77,7 @@ pub async fn serve(
             connection(stream, peer, router, &config, &ending).await;
             drop(place);
         });
-    }
+    };
     drop(listener);
     let mut left = running.shutdown(app.config.drain_timeout).await.len();
     if left > 0 {
@@ -80,6 +87,7 @@ pub async fn serve(
     if left > 0 {
         tracing::warn!(connections = left, "{left} connections did not end in time");
     }
+    told
 }
 
 async fn connection(

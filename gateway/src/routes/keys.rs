@@ -87,7 +87,9 @@ pub async fn revoke_key(
     caller: Caller,
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<Deleted>, ApiError> {
-    app.registry.revoke_key(&caller.tenant, &KeyId::from(id.as_str()), app.now()).await?;
+    let key = KeyId::from(id.as_str());
+    app.registry.revoke_key(&caller.tenant, &key, app.now()).await?;
+    app.recall.forget(&key);
     app.audit(&caller, "key.revoke", format!("key/{}", cut(&id)), json!({})).await;
     Ok(Json(Deleted { id, object: "key".to_owned(), deleted: true }))
 }

@@ -28,7 +28,7 @@ pub async fn list_nodes(
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<List<NodeInfo>>, ApiError> {
     let page = app.registry.nodes(visible_to(&caller), &page.into()).await?;
-    let snapshot = app.placements.snapshot();
+    let snapshot = app.placements.published();
     let data = page.items.iter().map(|node| describe(node, &snapshot)).collect();
     Ok(Json(List::page(data, page.next)))
 }
@@ -48,7 +48,7 @@ pub async fn get_node(
     ApiPath(id): ApiPath<String>,
 ) -> Result<Json<NodeInfo>, ApiError> {
     let node = find(&app, &caller, &id).await?;
-    Ok(Json(describe(&node, &app.placements.snapshot())))
+    Ok(Json(describe(&node, &app.placements.published())))
 }
 
 /// Throws a node out; its link is cut within seconds and its key is refused from now on.
@@ -103,10 +103,11 @@ fn describe(node: &Node, snapshot: &Snapshot) -> NodeInfo {
         last_seen: node.last_seen_at.map(time::OffsetDateTime::unix_timestamp),
         capabilities: here.map(|here| json!(here.presence.capabilities)),
         load: here.map(|here| json!(here.presence.load)),
+        gateway: here.map(|here| here.presence.gateway.id.to_string()),
         inflight: here.map_or(0, inflight),
     }
 }
 
-const fn inflight(node: &NodeState) -> u32 {
-    node.inflight
+fn inflight(node: &NodeState) -> u32 {
+    node.presence.open.values().sum()
 }

@@ -122,14 +122,24 @@ async fn requests_that_ended_after_the_heartbeat_that_counted_them_hold_no_slots
     let rig = Rig::start().await;
     let mut phone = node("phone", NodeKind::Device);
     (phone.presence.beat, phone.presence.load.running) = (2, 4);
-    rig.nodes.open_at_beat.lock().insert("phone".into(), 4);
+    phone.presence.open = [("here".into(), 4)].into();
     rig.route(vec![phone.clone()]);
     assert_eq!(chat(&rig).await.status, 200, "all four were ours and are over");
 
     (phone.presence.beat, phone.presence.load.running) = (3, 4);
-    rig.nodes.open_at_beat.lock().insert("phone".into(), 0);
+    phone.presence.open = [("there".into(), 4)].into();
     rig.route(vec![phone]);
-    assert_eq!(chat(&rig).await.error().1, "overloaded", "all four are somebody else's");
+    assert_eq!(chat(&rig).await.error().1, "overloaded", "all four are another gateway's");
+}
+
+#[tokio::test]
+async fn a_node_that_this_gateway_knows_to_be_lost_gets_nothing_and_is_still_listed() {
+    let rig = Rig::start().await;
+    rig.nodes.lost.lock().insert("phone".into());
+    rig.route(vec![node("phone", NodeKind::Device), node("gpu", NodeKind::Worker)]);
+    assert_eq!(chat(&rig).await.header("x-firmament-placement"), "worker/gpu");
+    assert_eq!(tried(&rig), ["gpu"]);
+    assert_eq!(rig.app.placements.published().nodes.len(), 2);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A mock node: it answers work with a script and keeps what it was sent.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,9 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
-use protocol::{AdapterProof, ErrorCode, Event, FinishReason, NodeId, Usage, Work, WorkError};
+use protocol::{
+    AdapterProof, ErrorCode, Event, FinishReason, GatewayId, NodeId, Usage, Work, WorkError,
+};
+use scheduler::core::{NodePresence, Snapshot};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::dispatch::{Events, ExecuteContext, Nodes};
 
@@ -34,13 +37,27 @@ pub(super) enum Script {
 }
 
 /// Scripts by node, each used once; afterwards the usual answer.
-#[derive(Default)]
 pub(super) struct MockNodes {
     scripts: Mutex<HashMap<NodeId, VecDeque<Script>>>,
     pub(super) sent: Mutex<Vec<(NodeId, Work, ExecuteContext)>>,
     pub(super) cancelled: Arc<AtomicUsize>,
-    /// What was open at each node's latest heartbeat.
-    pub(super) open_at_beat: Mutex<HashMap<NodeId, u32>>,
+    /// Nodes that cannot be reached.
+    pub(super) lost: Mutex<HashSet<NodeId>>,
+    gateway: GatewayId,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for MockNodes {
+    fn default() -> Self {
+        Self {
+            scripts: Mutex::default(),
+            sent: Mutex::default(),
+            cancelled: Arc::default(),
+            lost: Mutex::default(),
+            gateway: GatewayId::from("here"),
+            changes: watch::channel(0).0,
+        }
+    }
 }
 
 impl MockNodes {
@@ -143,8 +160,18 @@ impl Nodes for MockNodes {
         }
     }
 
-    fn open_at(&self, node: &NodeId, _epoch: u64, _beat: u64) -> Option<u32> {
-        self.open_at_beat.lock().get(node).copied()
+    fn gateway(&self) -> &GatewayId {
+        &self.gateway
+    }
+
+    fn learn(&self, _snapshot: &Snapshot) {}
+
+    fn is_lost(&self, presence: &NodePresence) -> bool {
+        self.lost.lock().contains(&presence.id)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A gateway without a socket, for requests by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use protocol::{Digest, FirmwareId, FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, TenantId};
-use scheduler::core::{NodePresence, NodeState, Snapshot, Standing};
+use scheduler::core::{GatewayPresence, NodePresence, NodeState, Snapshot, Standing};
 use serde_json::Value;
 use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
 use store::{Blobs, MemoryLimits, MemoryLiveState, SqliteRegistry};
@@ -62,8 +63,16 @@ pub(super) fn node(id: &str, kind: NodeKind) -> NodeState {
         slots: 4,
         adapter_budget_bytes: 1 << 30,
     };
-    let (tenant, load) = (TenantId::from("local"), NodeLoad::default());
-    let presence = NodePresence { id: id.into(), tenant, epoch: 1, beat: 1, capabilities, load };
+    let presence = NodePresence {
+        id: id.into(),
+        tenant: TenantId::from("local"),
+        epoch: 1,
+        beat: 1,
+        capabilities,
+        load: NodeLoad::default(),
+        gateway: GatewayPresence::default(),
+        open: BTreeMap::new(),
+    };
     NodeState::new(presence, Standing::Alive)
 }
 

@@ -8,12 +8,14 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use protocol::frame::Assembler;
 use protocol::link::{FromNode, Hello, JoinToken, PROTOCOL, Refusal, ToNode, Welcome, decode};
 use protocol::{NodeCapabilities, NodeId};
 use telemetry::Scope;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite;
 
@@ -36,49 +38,95 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 
 /// Everything that a link needs and that outlives it.
 pub(crate) struct Links {
-    pub(crate) config: NodeConfig,
-    pub(crate) identity: Identity,
-    pub(crate) gateway: Gateway,
-    pub(crate) capabilities: NodeCapabilities,
-    pub(crate) executor: Arc<Executor>,
-    pub(crate) metrics: Arc<NodeMetrics>,
+    config: NodeConfig,
+    identity: Identity,
+    gateways: Vec<Gateway>,
+    capabilities: NodeCapabilities,
+    executor: Arc<Executor>,
+    metrics: Arc<NodeMetrics>,
+    /// The epoch of the latest session.
+    latest: watch::Sender<u64>,
 }
 
+/// Links to gateways that are about to stop: they end with what runs on them.
+type Left<'a> = FuturesUnordered<BoxFuture<'a, Result<(), NodeError>>>;
+
 impl Links {
-    /// Keeps a link until `scope` is cancelled or the gateway asks the node to leave.
+    /// # Errors
+    /// [`NodeError::NoGateway`].
+    pub(crate) fn new(
+        config: NodeConfig,
+        identity: Identity,
+        gateways: Vec<Gateway>,
+        capabilities: NodeCapabilities,
+        executor: Arc<Executor>,
+        metrics: Arc<NodeMetrics>,
+    ) -> Result<Self, NodeError> {
+        if gateways.is_empty() {
+            return Err(NodeError::NoGateway);
+        }
+        let latest = watch::channel(0).0;
+        Ok(Self { config, identity, gateways, capabilities, executor, metrics, latest })
+    }
+
+    /// Keeps a link until `scope` is cancelled or a gateway asks the node to leave.
     ///
     /// # Errors
     /// Only what dialling again cannot mend.
     pub(crate) async fn keep(&self, scope: &Scope) -> Result<(), NodeError> {
-        let mut attempt = 0;
-        loop {
+        let (mut left, mut attempt) = (Left::new(), 0);
+        for gateway in self.gateways.iter().cycle() {
             let started = Instant::now();
-            let ended = self.link_once(scope).await;
+            let moves = Arc::new(Notify::new());
+            let mut link = self.link_once(gateway, scope, Arc::clone(&moves)).boxed();
+            let ended = beside(&mut left, async {
+                tokio::select! {
+                    ended = &mut link => Some(ended),
+                    () = moves.notified() => None,
+                }
+            });
+            let ended = ended.await;
             self.metrics.linked(false);
-            let error = match ended {
-                Ok(()) => return Ok(()),
+            let wait = match ended {
+                Some(Ok(())) => break,
                 // The gateway may close first where both were told to stop: that is no loss.
-                Err(_) if scope.is_cancelled() => return Ok(()),
-                Err(error) if !error.retryable() => return Err(error),
-                Err(error) => error,
+                Some(Err(_)) if scope.is_cancelled() => break,
+                Some(Err(error)) if !error.retryable() => return Err(error),
+                Some(Err(error)) => {
+                    if started.elapsed() >= GOOD_AFTER {
+                        attempt = 0;
+                    }
+                    let wait = backoff::wait(attempt, rand::random());
+                    report(self.identity.node(), &error, wait);
+                    wait
+                }
+                None => {
+                    left.push(link);
+                    attempt = 0;
+                    tracing::info!("the gateway is about to stop: linking to another");
+                    backoff::wait(0, rand::random())
+                }
             };
-            if started.elapsed() >= GOOD_AFTER {
-                attempt = 0;
-            }
-            let wait = backoff::wait(attempt, rand::random());
             attempt = attempt.saturating_add(1);
-            report(self.identity.node(), &error, wait);
             tokio::select! {
-                () = scope.cancelled() => return Ok(()),
-                () = tokio::time::sleep(wait) => self.metrics.reconnect(),
+                () = scope.cancelled() => break,
+                () = beside(&mut left, tokio::time::sleep(wait)) => self.metrics.reconnect(),
             }
         }
+        while left.next().await.is_some() {}
+        Ok(())
     }
 
-    async fn link_once(&self, scope: &Scope) -> Result<(), NodeError> {
+    /// One link to its end; `moves` is told when the node shall have another.
+    async fn link_once(
+        &self,
+        gateway: &Gateway,
+        scope: &Scope,
+        moves: Arc<Notify>,
+    ) -> Result<(), NodeError> {
         let linked = tokio::select! {
             () = scope.cancelled() => return Ok(()),
-            linked = self.dial() => linked?,
+            linked = self.dial(gateway) => linked?,
         };
         let epoch = linked.welcome.epoch;
         tracing::info!(
@@ -87,55 +135,63 @@ impl Links {
             "linked to the gateway in session {epoch}"
         );
         self.metrics.linked(true);
+        self.latest.send_replace(epoch);
         if let Some(tell) = self.config.on_link {
-            tell(&self.config, self.identity.node());
+            tell(&self.config, &gateway.base, self.identity.node());
         }
-        self.serve(linked, scope).await
+        self.serve(gateway, linked, &moves, scope).await
     }
 
     /// Links; a node that is not known spends its join token and tries once more.
-    async fn dial(&self) -> Result<Linked, NodeError> {
-        match self.dial_once().await {
+    async fn dial(&self, gateway: &Gateway) -> Result<Linked, NodeError> {
+        match self.dial_once(gateway).await {
             Err(NodeError::Refused { code: Refusal::UnknownNode, .. }) => {
-                self.enrol(self.config.join_token.as_ref()).await?;
-                self.dial_once().await
+                self.enrol(gateway, self.config.join_token.as_ref()).await?;
+                self.dial_once(gateway).await
             }
             dialled => dialled,
         }
     }
 
-    async fn dial_once(&self) -> Result<Linked, NodeError> {
+    async fn dial_once(&self, gateway: &Gateway) -> Result<Linked, NodeError> {
         let hello = Hello {
             node: self.identity.node().clone(),
             protocol: PROTOCOL,
             capabilities: self.capabilities.clone(),
         };
-        dial::dial(&self.gateway, &self.identity, hello).await
+        dial::dial(gateway, &self.identity, hello).await
     }
 
-    async fn enrol(&self, token: Option<&JoinToken>) -> Result<(), NodeError> {
+    async fn enrol(&self, gateway: &Gateway, token: Option<&JoinToken>) -> Result<(), NodeError> {
         let node = self.identity.node();
         let token = token.ok_or_else(|| NodeError::NotEnrolled(node.clone()))?;
-        enrol(&self.gateway, &self.identity, &self.config, token, rand::random()).await?;
+        enrol(gateway, &self.identity, &self.config, token, rand::random()).await?;
         tracing::info!(node.id = %node, join_token.id = token.id(), "enrolled as node {node}");
         Ok(())
     }
 
     /// Serves one link to its end. `Ok` means that the node has drained and left.
-    async fn serve(&self, linked: Linked, scope: &Scope) -> Result<(), NodeError> {
+    async fn serve(
+        &self,
+        gateway: &Gateway,
+        linked: Linked,
+        moves: &Notify,
+        scope: &Scope,
+    ) -> Result<(), NodeError> {
         let Linked { socket, assembler, welcome } = linked;
         let (sink, stream) = socket.split();
         let (out, queue) = mpsc::channel(writer::QUEUE_MAX);
         // It does not watch the scope: it must still send what is said while the node drains.
         let writer = writer::write(sink, queue);
         let mut written = self.executor.scope().spawn("link-writer", writer);
-        let Welcome { session_token, heartbeat_every_ms, .. } = welcome;
-        let session = Session { gateway: self.gateway.clone(), token: session_token };
+        let Welcome { epoch, session_token, heartbeat_every_ms, .. } = welcome;
+        let session = Session { gateway: gateway.clone(), token: session_token };
         let work = LinkWork::new(Arc::clone(&self.executor), session, out.clone());
         work.follow_deletions();
         let mut reader = Reader::new(stream, assembler);
         let beat = Duration::from_millis(u64::from(heartbeat_every_ms.max(10)));
-        let talk = self.talk(&mut reader, &out, &work, beat, scope);
+        let talk = Talk { links: self, out: &out, work: &work, epoch, moves };
+        let talk = talk.run(&mut reader, beat, scope);
         tokio::select! {
             left = talk => left?,
             broke = &mut written => {
@@ -149,48 +205,71 @@ impl Links {
         let _ = tokio::time::timeout(FAREWELL_MAX, farewell).await;
         Ok(())
     }
+}
 
-    /// Reads, beats and drains. `Ok` once the node was told to leave and nothing runs any more.
-    async fn talk(
+/// Waits for `main`, while links that were left go on to their end.
+async fn beside<T>(left: &mut Left<'_>, main: impl Future<Output = T>) -> T {
+    let mut main = std::pin::pin!(main);
+    loop {
+        tokio::select! {
+            done = &mut main => return done,
+            Some(_) = left.next() => {}
+        }
+    }
+}
+
+/// One link, from its welcome on.
+struct Talk<'a> {
+    links: &'a Links,
+    out: &'a mpsc::Sender<FromNode>,
+    work: &'a LinkWork,
+    epoch: u64,
+    moves: &'a Notify,
+}
+
+impl Talk<'_> {
+    /// Reads, beats and drains. `Ok` once the node was told to leave and nothing runs any more, or has
+    /// moved and nothing runs here any more.
+    async fn run(
         &self,
         reader: &mut Reader<impl Stream<Item = Got> + Unpin>,
-        out: &mpsc::Sender<FromNode>,
-        work: &LinkWork,
         heartbeat_every: Duration,
         scope: &Scope,
     ) -> Result<(), NodeError> {
+        let executor = &self.links.executor;
         let mut beat = tokio::time::interval(heartbeat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut leave_by = None;
+        let (mut leave_by, mut moving) = (None, false);
         loop {
             let draining = leave_by.is_some();
             let leave_at = leave_by.unwrap_or_else(Instant::now);
             let drain = tokio::select! {
                 () = scope.cancelled(), if !draining => true,
-                () = self.executor.idle(), if draining => return Ok(()),
+                () = executor.idle(), if draining => return Ok(()),
                 () = tokio::time::sleep_until(leave_at), if draining => return Ok(()),
+                () = self.moved(), if moving => return Ok(()),
                 _ = beat.tick() => {
-                    if !self.executor.is_alive() {
-                        return Err(NodeError::EngineStopped);
-                    }
-                    let load = self.executor.load().await;
-                    out.send(FromNode::Heartbeat { load }).await.map_err(|_| NodeError::Closed)?;
+                    self.beat().await?;
                     false
                 }
                 message = reader.next() => match message? {
                     ToNode::Execute(execute) => {
-                        work.execute(*execute).await;
+                        self.work.execute(*execute).await;
                         false
                     }
                     ToNode::Cancel { stream } => {
-                        work.cancel(stream);
+                        self.work.cancel(stream);
                         false
                     }
                     ToNode::Pin { generations } => {
-                        work.pin(generations);
+                        self.work.pin(generations);
                         false
                     }
                     ToNode::Drain => true,
+                    ToNode::Move => {
+                        moving = !draining && self.begin_move();
+                        false
+                    }
                     ToNode::Refused { code, message } => {
                         return Err(NodeError::Refused { code, message });
                     }
@@ -200,11 +279,37 @@ impl Links {
                 },
             };
             if drain && leave_by.is_none() {
-                self.executor.drain();
-                leave_by = Some(Instant::now() + self.config.drain_max);
+                executor.drain();
+                leave_by = Some(Instant::now() + self.links.config.drain_max);
                 beat.reset_immediately(); // the gateway shall know at once
             }
         }
+    }
+
+    async fn beat(&self) -> Result<(), NodeError> {
+        if !self.links.executor.is_alive() {
+            return Err(NodeError::EngineStopped);
+        }
+        let load = self.links.executor.load().await;
+        self.out.send(FromNode::Heartbeat { load }).await.map_err(|_| NodeError::Closed)
+    }
+
+    /// Asks for another link; false where there is no other gateway: what runs here goes on to the end.
+    fn begin_move(&self) -> bool {
+        if self.links.gateways.len() < 2 {
+            return false;
+        }
+        self.work.let_go();
+        self.moves.notify_one();
+        true
+    }
+
+    /// Ends when the node has a later session and nothing runs in this one.
+    async fn moved(&self) {
+        let mut latest = self.links.latest.subscribe();
+        // The sender lives as long as this link.
+        let _ = latest.wait_for(|latest| *latest > self.epoch).await;
+        self.work.idle().await;
     }
 }
 

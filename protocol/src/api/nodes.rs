@@ -29,6 +29,8 @@ pub struct NodeInfo {
     /// How it is doing; null while it is offline.
     #[schema(value_type = Option<Object>)]
     pub load: Option<Value>,
-    /// Requests that this gateway has there now.
+    /// Which gateway holds its link; null while it is offline.
+    pub gateway: Option<String>,
+    /// Requests that all gateways had there at its last heartbeat.
     pub inflight: u32,
 }

@@ -80,6 +80,7 @@ mod tests {
             ToNode::Execute(Box::new(execute())),
             ToNode::Cancel { stream: 5 },
             ToNode::Drain,
+            ToNode::Move,
         ]
     }
 

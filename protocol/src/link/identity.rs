@@ -37,7 +37,7 @@ pub fn enrol_payload(token_id: &str, public_key: &[u8; 32], nonce: &[u8; 32]) ->
 }
 
 /// Each part with its length before it, so that no two lists of parts give the same bytes.
-fn sign_payload(domain: &str, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sign_payload(domain: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut payload = Vec::new();
     for part in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {
         payload.extend((part.len() as u64).to_be_bytes());

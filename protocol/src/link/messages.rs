@@ -32,6 +32,8 @@ pub enum ToNode {
     },
     /// Finish what runs, refuse what comes.
     Drain,
+    /// The gateway is about to stop: link to another, and leave this one when what runs here has ended.
+    Move,
     /// Keep exactly these adapters in memory, whatever else is loaded; load those that are not there.
     Pin {
         /// All of them.
@@ -196,6 +198,7 @@ impl ToNode {
             | Self::Welcome(_)
             | Self::Refused { .. }
             | Self::Drain
+            | Self::Move
             | Self::Pin { .. } => 0,
         }
     }

@@ -15,6 +15,7 @@ mod identity;
 mod messages;
 
 pub use codec::{CodecError, decode, encode};
+pub(crate) use identity::sign_payload;
 pub use identity::{
     EnrolReply, EnrolRequest, JoinToken, JoinTokenError, enrol_payload, link_payload, node_id,
 };
@@ -23,9 +24,11 @@ pub use messages::{Execute, FromNode, Hello, Refusal, ToNode, Welcome};
 use serde::{Deserialize, Serialize};
 
 /// The versions of these messages that this release speaks.
-pub const PROTOCOL: Versions = Versions { min: 1, max: 2 };
+pub const PROTOCOL: Versions = Versions { min: 1, max: 3 };
 /// The first version with [`ToNode::Pin`].
 pub const PIN_SINCE: u16 = 2;
+/// The first version with [`ToNode::Move`].
+pub const MOVE_SINCE: u16 = 3;
 
 /// A range of protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

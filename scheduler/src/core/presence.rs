@@ -1,6 +1,8 @@
 //! What the gateway that holds a node's link says of it, and how it is kept in the live state.
 
-use protocol::{NodeCapabilities, NodeId, NodeLoad, TenantId};
+use std::collections::BTreeMap;
+
+use protocol::{GatewayId, NodeCapabilities, NodeId, NodeLoad, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// A linked node as its gateway last heard it; written at each heartbeat with a lease of 30 s.
@@ -21,13 +23,30 @@ pub struct NodePresence {
     pub capabilities: NodeCapabilities,
     /// How it was doing at that heartbeat.
     pub load: NodeLoad,
+    /// Who holds its link.
+    #[serde(default)]
+    pub gateway: GatewayPresence,
+    /// How many requests each gateway had there at that heartbeat. They are part of `load.running`: who
+    /// places must not count its own twice.
+    #[serde(default)]
+    pub open: BTreeMap<GatewayId, u32>,
+}
+
+/// A gateway as it announces itself with each node that is linked to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GatewayPresence {
+    /// Which one; empty where an older release wrote it.
+    pub id: GatewayId,
+    /// Where other gateways reach it, as `host:port`; none if it takes no work from them.
+    #[serde(default)]
+    pub address: Option<String>,
 }
 
 impl NodePresence {
     /// The form in which it is kept in the live state: JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self)
-            .expect("a presence holds no maps and numbers of any kind are valid")
+            .expect("a presence's maps have text as keys and numbers of any kind are valid")
     }
 
     /// Reads [`Self::to_bytes`].

@@ -16,7 +16,7 @@ impl Snapshot {
     /// The form in which it is published in the live state: JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self)
-            .expect("a snapshot holds no maps and numbers of any kind are valid")
+            .expect("a snapshot's maps have text as keys and numbers of any kind are valid")
     }
 
     /// Reads [`Self::to_bytes`]; nothing published yet is an empty snapshot.

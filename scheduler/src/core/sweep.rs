@@ -40,6 +40,18 @@ struct Seen {
     standing: Standing,
 }
 
+impl Roster {
+    /// What the leader before knew, as it published it: a node that fell silent meanwhile is not
+    /// forgotten, but has all of its time to speak again.
+    pub fn inherit(snapshot: Snapshot, now: Duration) -> Self {
+        let seen = |node: NodeState| {
+            let NodeState { presence, standing, .. } = node;
+            (presence.id.clone(), Seen { presence, heard: now, standing })
+        };
+        Self(snapshot.nodes.into_iter().map(seen).collect())
+    }
+}
+
 /// The outcome of one sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Swept {
@@ -90,8 +102,8 @@ impl Change {
 /// `now` is monotonic time on the caller's clock, `present` what the live state holds at `now`. A node
 /// was heard when its epoch or beat rose; an older session of a known node is ignored. A node whose
 /// presence vanished is suspect at once, since its link is closed or its gateway is silent, and gone
-/// when it also was not heard for `gone_after`. If more than half of at least `brake_nodes` nodes would
-/// be gone, none is: they stay suspect until some are heard again or they make up at most half.
+/// when it also was not heard for `gone_after`. If more than half of at least `brake_nodes` nodes have
+/// vanished, none is gone: they stay suspect until some are heard again or they make up at most half.
 pub fn sweep(roster: &Roster, present: &[NodePresence], now: Duration, limits: &Limits) -> Swept {
     let mut seen = roster.0.clone();
     for presence in present {
@@ -112,7 +124,10 @@ pub fn sweep(roster: &Roster, present: &[NodePresence], now: Duration, limits: &
     let gone =
         |id: &NodeId, node: &Seen| !linked.contains(id) && silence(node) >= limits.gone_after;
     let gone_count = seen.iter().filter(|(id, node)| gone(id, node)).count();
-    let braked = seen.len() >= limits.brake_nodes && gone_count * 2 > seen.len();
+    // Heartbeats are spread: nodes that vanished together are not gone at the same moment.
+    let vanished = seen.keys().filter(|id| !linked.contains(id)).count();
+    let most = seen.len() >= limits.brake_nodes && vanished * 2 > seen.len();
+    let braked = most && gone_count > 0;
     if !braked {
         seen.retain(|id, node| !gone(id, node));
     }

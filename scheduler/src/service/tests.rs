@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use protocol::{NodeCapabilities, NodeKind, NodeLoad};
@@ -7,7 +8,7 @@ use telemetry::{ManualClock, Metrics};
 use tokio::sync::watch;
 
 use super::*;
-use crate::core::{Snapshot, Standing};
+use crate::core::{GatewayPresence, Snapshot, Standing};
 
 struct Rig {
     live: Arc<MemoryLiveState>,
@@ -25,6 +26,7 @@ impl Rig {
         let routing = live.watch_routing();
         let context = SchedulerContext {
             live: live.clone(),
+            leadership: Leadership::Alone,
             clock: Arc::new(clock.clone()),
             metrics: SchedulerMetrics::new(&metrics),
         };
@@ -59,8 +61,16 @@ fn presence(name: &str, beat: u64) -> NodePresence {
         slots: 1,
         adapter_budget_bytes: 0,
     };
-    let load = NodeLoad::default();
-    NodePresence { id: name.into(), tenant: "local".into(), epoch: 1, beat, capabilities, load }
+    NodePresence {
+        id: name.into(),
+        tenant: "local".into(),
+        epoch: 1,
+        beat,
+        capabilities,
+        load: NodeLoad::default(),
+        gateway: GatewayPresence::default(),
+        open: BTreeMap::new(),
+    }
 }
 
 #[tokio::test(start_paused = true)]

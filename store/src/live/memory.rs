@@ -52,6 +52,8 @@ pub struct MemoryLiveState {
     limits: MemoryLimits,
     presence: Mutex<BTreeMap<NodeId, Lease>>,
     routing: watch::Sender<Bytes>,
+    /// The latest who published; held while one does.
+    leader: Mutex<u64>,
     buckets: Buckets,
     streams: Mutex<StreamLogs>,
 }
@@ -69,6 +71,7 @@ impl MemoryLiveState {
             limits,
             presence: Mutex::default(),
             routing: watch::channel(Bytes::new()).0,
+            leader: Mutex::default(),
             buckets: Buckets::new(limits.buckets),
             streams: Mutex::default(),
         }
@@ -118,7 +121,12 @@ impl LiveState for MemoryLiveState {
         Ok(alive.map(|lease| lease.presence.clone()).collect())
     }
 
-    async fn publish_routing(&self, snapshot: Bytes) -> Result<(), StoreError> {
+    async fn publish_routing(&self, leader: u64, snapshot: Bytes) -> Result<(), StoreError> {
+        let mut latest = self.leader.lock();
+        if *latest > leader {
+            return Err(StoreError::OldLeader { epoch: leader, current: *latest });
+        }
+        *latest = leader;
         self.routing.send_replace(snapshot);
         Ok(())
     }

@@ -113,11 +113,12 @@ pub trait LiveState: Send + Sync {
     /// The nodes that are alive at `now`, by id.
     async fn present(&self, now: OffsetDateTime) -> Result<Vec<Presence>, StoreError>;
 
-    /// Replaces the routing snapshot; watchers see the latest, not each.
+    /// Replaces the routing snapshot; watchers see the latest, not each. `leader` is the epoch of who
+    /// publishes, from [`crate::registry::Leases`].
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`].
-    async fn publish_routing(&self, snapshot: Bytes) -> Result<(), StoreError>;
+    /// [`StoreError::OldLeader`] if a later leader has published; [`StoreError::TooLarge`].
+    async fn publish_routing(&self, leader: u64, snapshot: Bytes) -> Result<(), StoreError>;
 
     /// Follows the routing snapshot; empty before the first.
     fn watch_routing(&self) -> watch::Receiver<Bytes>;

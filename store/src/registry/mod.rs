@@ -15,6 +15,7 @@ mod audit;
 mod catalogue;
 mod fleet;
 mod generation;
+mod lease;
 mod page;
 
 use async_trait::async_trait;
@@ -29,11 +30,12 @@ pub use fleet::{Fleet, JoinToken, NewNode, Node};
 pub use generation::{
     Generation, GenerationKey, GenerationState, GenerationStep, Generations, NewGeneration,
 };
+pub use lease::Leases;
 pub use page::{Page, PageRequest};
 
 /// The whole record.
 #[async_trait]
-pub trait Registry: Access + Catalogue + Generations + Aliases + Fleet + AuditLog {
+pub trait Registry: Access + Catalogue + Generations + Aliases + Fleet + AuditLog + Leases {
     /// Waits for what runs and lets go of the database; every later call fails.
     async fn close(&self);
 }

@@ -18,6 +18,7 @@ mod catalogue;
 mod fleet;
 mod generation;
 mod generations;
+mod lease;
 mod values;
 
 use async_trait::async_trait;
@@ -67,6 +68,7 @@ pub(crate) trait Statements:
     + catalogue::CatalogueStatements
     + fleet::FleetStatements
     + generation::GenerationStatements
+    + lease::LeaseStatements
     + Send
 {
 }
@@ -78,6 +80,7 @@ impl<T> Statements for T where
         + catalogue::CatalogueStatements
         + fleet::FleetStatements
         + generation::GenerationStatements
+        + lease::LeaseStatements
         + Send
 {
 }

@@ -64,11 +64,22 @@ pub async fn a_later_session_replaces_an_earlier_and_not_the_other_way_round(liv
 pub async fn a_watcher_sees_the_latest_routing_snapshot(live: &dyn LiveState) {
     let mut watcher = live.watch_routing();
     assert!(watcher.borrow_and_update().is_empty());
-    live.publish_routing(text("one")).await.unwrap();
-    live.publish_routing(text("two")).await.unwrap();
+    live.publish_routing(1, text("one")).await.unwrap();
+    live.publish_routing(1, text("two")).await.unwrap();
     watcher.changed().await.unwrap();
     assert_eq!(*watcher.borrow_and_update(), "two");
     assert_eq!(*live.watch_routing().borrow(), "two", "who comes late sees it too");
+}
+
+pub async fn an_older_leaders_routing_is_refused(live: &dyn LiveState) {
+    live.publish_routing(2, text("new")).await.unwrap();
+    let refused = live.publish_routing(1, text("old")).await.unwrap_err();
+    assert_eq!((refused.code(), refused.retryable()), ("leader_fenced", false));
+    assert_eq!(*live.watch_routing().borrow(), "new");
+    live.publish_routing(2, text("newer")).await.unwrap();
+    live.publish_routing(10, text("newest")).await.unwrap();
+    assert_eq!(live.publish_routing(9, text("late")).await.unwrap_err().code(), "leader_fenced");
+    assert_eq!(*live.watch_routing().borrow(), "newest");
 }
 
 pub async fn a_bucket_allows_its_capacity_and_then_its_refill(live: &dyn LiveState) {

@@ -31,6 +31,7 @@ macro_rules! conformance {
             a_node_is_present_until_its_lease_ends,
             a_later_session_replaces_an_earlier_and_not_the_other_way_round,
             a_watcher_sees_the_latest_routing_snapshot,
+            an_older_leaders_routing_is_refused,
             a_bucket_allows_its_capacity_and_then_its_refill,
             a_denied_or_impossible_take_costs_nothing,
             what_was_not_used_flows_back_up_to_the_capacity,

@@ -43,7 +43,7 @@ async fn a_restart_is_survived_and_heals_with_the_next_heartbeat() {
     let mut server = Redis::start();
     let live = gateway(&server, 1).await;
     eventually("a heartbeat", async || beat(&live).await.is_ok()).await;
-    eventually("routing", async || live.publish_routing("one".into()).await.is_ok()).await;
+    eventually("routing", async || live.publish_routing(1, "one".into()).await.is_ok()).await;
     server.stop();
     let away = timely(beat(&live)).await.unwrap_err();
     assert!(away.retryable(), "{away:?}");
@@ -60,7 +60,7 @@ async fn a_flush_loses_presence_and_streams_until_they_speak_again_and_routing_f
     let server = Redis::start();
     let live = patient(&server, 1).await;
     beat(&live).await.unwrap();
-    live.publish_routing("one".into()).await.unwrap();
+    live.publish_routing(1, "one".into()).await.unwrap();
     append(&live, 0).await.unwrap();
     server.flush();
     assert_eq!(live.present(now()).await.unwrap(), []);
@@ -81,7 +81,7 @@ async fn no_call_outlives_its_deadline_while_redis_stands_still() {
         timely(beat(&live)).await.err(),
         timely(live.drop_presence(&NodeId::from("a"), 1)).await.err(),
         timely(live.present(now())).await.err(),
-        timely(live.publish_routing("one".into())).await.err(),
+        timely(live.publish_routing(1, "one".into())).await.err(),
         timely(append(&live, 0)).await.err(),
         timely(live.end_stream("s")).await.err(),
         timely(live.read("s", 0, PATIENCE, now())).await.err(),
@@ -168,7 +168,7 @@ async fn every_key_expires() {
     let server = Redis::start();
     let live = patient(&server, 1).await;
     beat(&live).await.unwrap();
-    live.publish_routing("one".into()).await.unwrap();
+    live.publish_routing(1, "one".into()).await.unwrap();
     append(&live, 0).await.unwrap();
     live.end_stream("s").await.unwrap();
     live.charge("k", 1.0, BUCKET, now()).await.unwrap();

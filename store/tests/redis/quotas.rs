@@ -18,7 +18,7 @@ async fn two_gateways() -> (Redis, [RedisLiveState; 2]) {
     let gateways = [gateway(&server, 1).await, gateway(&server, 2).await];
     age(&server).await;
     // To see the other's snapshot is to have counted it.
-    let snapshot = async || gateways[1].publish_routing("one".into()).await.is_ok();
+    let snapshot = async || gateways[1].publish_routing(1, "one".into()).await.is_ok();
     eventually("a snapshot", snapshot).await;
     let watcher = gateways[0].watch_routing();
     eventually("the first knows the second", async || *watcher.borrow() == "one").await;

@@ -10,6 +10,7 @@ mod catalogue;
 mod fixtures;
 mod fleet;
 mod generations;
+mod leases;
 mod races;
 
 macro_rules! conformance {
@@ -57,6 +58,8 @@ macro_rules! conformance {
                 fleet::a_later_session_fences_the_earlier,
                 fleet::a_revoked_node_gets_no_session,
                 fleet::nodes_are_listed_by_tenant_or_all,
+                leases::a_lease_is_one_holders_until_it_is_released_and_each_holder_has_its_epoch,
+                leases::a_lease_that_ran_out_is_anothers_and_the_earlier_holder_is_told,
             }
             races! { $open;
                 of_racers_for_the_last_use_of_a_token_exactly_one_wins,
@@ -67,6 +70,7 @@ macro_rules! conformance {
                 a_generation_takes_a_step_once,
                 concurrent_sessions_of_one_node_get_different_epochs,
                 adding_one_generation_from_everywhere_adds_it_once,
+                of_racers_for_a_lease_exactly_one_leads_and_no_epoch_repeats,
             }
         }
     };

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use store::registry::{GenerationState, GenerationStep, PageRequest, Registry};
+use time::OffsetDateTime;
 
 use crate::fixtures::{adapter, at, firmware, new_generation, pending, serving, tenant};
 use crate::fleet::{node, secret, token};
+use crate::leases;
 
 type Registries = [Arc<dyn Registry>];
 
@@ -138,4 +141,30 @@ pub async fn adding_one_generation_from_everywhere_adds_it_once(registries: &Reg
     let listed = registry.generations(&key, &PageRequest::default()).await.unwrap().items;
     assert_eq!((listed.len(), listed[0].files.len()), (1, 2));
     assert!(added.iter().all(|one| *one == listed[0]));
+}
+
+pub async fn of_racers_for_a_lease_exactly_one_leads_and_no_epoch_repeats(registries: &Registries) {
+    const SHORT: Duration = Duration::from_millis(20);
+    let names: Vec<String> = (0..8).map(|n| format!("racer{n}")).collect();
+    let mut epochs = Vec::new();
+    for _ in 0..6 {
+        let turns = names.iter().zip(turns(registries));
+        let ends = turns.map(|(name, registry)| leases::acquire(registry, name, leases::LONG));
+        let won: Vec<(usize, u64)> = join_all(ends)
+            .await
+            .into_iter()
+            .enumerate()
+            .filter_map(|(racer, epoch)| Some((racer, epoch?)))
+            .collect();
+        let [(winner, epoch)] = won[..] else { panic!("one of them leads: {won:?}") };
+        let now = OffsetDateTime::now_utc();
+        let registry = registries[winner % registries.len()].as_ref();
+        let renewed = registry.renew_lease("lead", &names[winner], epoch, SHORT, now).await;
+        assert!(renewed.unwrap());
+        epochs.push(epoch);
+        epochs.push(leases::take_over(registries[0].as_ref(), "next", SHORT).await);
+        let last = *epochs.last().unwrap();
+        registries[0].release_lease("lead", "next", last).await.unwrap();
+    }
+    assert_eq!(epochs, (1..=12).collect::<Vec<u64>>());
 }

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod admission;
+mod forward;
 mod mock;
 mod rig;
 mod streams;

@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ClusterSecret;
 use crate::dispatch::{Events, ExecuteContext, Nodes as _};
 use crate::link::{LinkConfig, LinkContext, Links};
 use futures_util::StreamExt as _;
 use node::{NodeConfig, NodeContext, NodeError, NodeMetrics, Url};
 use protocol::link::JoinToken;
-use protocol::{Event, GenerateWork, NodeId, NodeKind, RequestId, TenantId, Work, WorkError};
-use scheduler::core::NodePresence;
+use protocol::{
+    Event, GatewayId, GenerateWork, NodeId, NodeKind, RequestId, TenantId, Work, WorkError,
+};
+use scheduler::core::{GatewayPresence, NodePresence};
 use store::live::Presence;
 use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry, registry};
 use telemetry::{Metrics, Scope, SystemClock};
@@ -32,7 +35,20 @@ pub struct Rig {
     pub metrics: Arc<Metrics>,
     pub address: SocketAddr,
     live: Arc<MemoryLiveState>,
-    pub home: TempDir,
+    pub home: Arc<TempDir>,
+}
+
+/// What the gateways of a cluster share.
+struct Shared {
+    registry: Arc<dyn Registry>,
+    live: Arc<MemoryLiveState>,
+    blobs: Blobs,
+    home: Arc<TempDir>,
+}
+
+fn quick() -> LinkConfig {
+    let (check_every, heartbeat_every) = (Duration::from_millis(20), Duration::from_millis(20));
+    LinkConfig { check_every, heartbeat_every, ..LinkConfig::default() }
 }
 
 /// A node under test.
@@ -51,24 +67,59 @@ impl Rig {
     }
 
     pub async fn start_with(config: LinkConfig) -> Self {
-        // Another test of this process may have installed it already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let home = tempfile::tempdir().unwrap();
+        Self::open("here", None, config).await
+    }
+
+    /// A gateway of a cluster with this secret.
+    pub async fn in_cluster(id: &str, secret: &[u8]) -> Self {
+        Self::open(id, Some(ClusterSecret::new(secret).unwrap()), quick()).await
+    }
+
+    async fn open(id: &str, secret: Option<ClusterSecret>, config: LinkConfig) -> Self {
+        let home = Arc::new(tempfile::tempdir().unwrap());
         let registry: Arc<dyn Registry> = Arc::new(SqliteRegistry::open_in_memory().await.unwrap());
         registry.put_tenant(&tenant(), "this machine", now()).await.unwrap();
         let live = Arc::new(MemoryLiveState::new(MemoryLimits::default()));
         let blobs = Blobs::open(&home.path().join("blobs")).unwrap();
+        Self::on(id, secret, config, Shared { registry, live, blobs, home }).await
+    }
+
+    /// Another gateway on the same record and live state.
+    pub async fn beside(&self, id: &str, secret: &[u8]) -> Self {
+        let shared = Shared {
+            registry: self.registry.clone(),
+            live: self.live.clone(),
+            blobs: self.blobs.clone(),
+            home: self.home.clone(),
+        };
+        Self::on(id, Some(ClusterSecret::new(secret).unwrap()), quick(), shared).await
+    }
+
+    async fn on(
+        id: &str,
+        secret: Option<ClusterSecret>,
+        config: LinkConfig,
+        shared: Shared,
+    ) -> Self {
+        // Another test of this process may have installed it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let Shared { registry, live, blobs, home } = shared;
         let (scope, metrics) = (Scope::new(), Arc::new(Metrics::new()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let context = LinkContext {
             registry: registry.clone(),
             live: live.clone(),
             blobs: blobs.clone(),
+            gateway: GatewayPresence {
+                id: GatewayId::from(id),
+                address: secret.is_some().then(|| address.to_string()),
+            },
+            secret,
             clock: Arc::new(SystemClock),
             scope: scope.clone(),
         };
         let links = Links::new(config, context, &metrics);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let router = links.router();
         scope.spawn("server", async move { axum::serve(listener, router).await });
         Self { links, registry, blobs, metrics, address, live, home }

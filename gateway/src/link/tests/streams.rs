@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::dispatch::Nodes as _;
 use crate::link::LinkConfig;
 use protocol::{ErrorCode, Event, Usage};
 
@@ -47,7 +46,7 @@ async fn dropping_a_stream_reaches_the_engine_and_frees_the_slot() {
 const IDLE: &str = "firmament_node_running{kind=\"device\"} 0";
 
 #[tokio::test]
-async fn what_was_open_at_a_heartbeat_is_known_after_it_has_ended() {
+async fn presence_tells_how_many_requests_each_gateway_had_at_the_heartbeat() {
     let heartbeat_every = Duration::from_millis(20);
     let rig = Rig::start_with(LinkConfig { heartbeat_every, ..LinkConfig::default() }).await;
     let node = rig.linked(rig.device("phone").await).await;
@@ -59,9 +58,13 @@ async fn what_was_open_at_a_heartbeat_is_known_after_it_has_ended() {
     })
     .await;
     drop(held);
-    let open_at = |epoch, beat| rig.links.open_at(&node.id, epoch, beat);
-    assert_eq!(open_at(busy.epoch, busy.beat), Some(1));
-    assert_eq!(open_at(busy.epoch + 1, busy.beat), None, "another session's heartbeat");
+    assert_eq!(busy.open, [("here".into(), 1)].into());
+    let idle = until(async || {
+        let presence = rig.presence(&node.id).await?;
+        (presence.load.running == 0).then_some(presence)
+    })
+    .await;
+    assert_eq!(idle.open, [].into());
 }
 
 #[tokio::test]
@@ -94,7 +97,7 @@ async fn a_cut_wire_loses_the_work_and_the_node_links_again() {
     let rig = Rig::start().await;
     let wire = Wire::to(rig.address).await;
     let mut config = rig.device("phone").await;
-    config.gateway = url(wire.address);
+    config.gateways = vec![url(wire.address)];
     let node = rig.linked(config).await;
     let epoch = rig.present(&node.id).await.unwrap().epoch;
     let mut held = rig.execute(&node.id, generate("hold")).await.unwrap();

@@ -1,11 +1,13 @@
 //! Nodes and requests, short to write down.
 
+use std::collections::BTreeMap;
+
 use protocol::{
     Digest, FirmwareId, FirmwareInfo, GenerationId, NodeCapabilities, NodeId, NodeKind, NodeLoad,
     TenantId,
 };
 
-use crate::core::{AdapterNeed, NodePresence, NodeState, PlaceRequest, Standing};
+use crate::core::{AdapterNeed, GatewayPresence, NodePresence, NodeState, PlaceRequest, Standing};
 
 pub(super) const TENANT: &str = "local";
 
@@ -38,8 +40,16 @@ pub(super) fn node(id: &str, kind: NodeKind) -> NodeState {
         adapter_budget_bytes: 1000,
     };
     let (id, tenant) = (NodeId::from(id), TenantId::from(TENANT));
-    let presence =
-        NodePresence { id, tenant, epoch: 1, beat: 1, capabilities, load: NodeLoad::default() };
+    let presence = NodePresence {
+        id,
+        tenant,
+        epoch: 1,
+        beat: 1,
+        capabilities,
+        load: NodeLoad::default(),
+        gateway: GatewayPresence::default(),
+        open: BTreeMap::new(),
+    };
     NodeState::new(presence, Standing::Alive)
 }
 

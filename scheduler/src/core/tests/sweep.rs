@@ -76,6 +76,23 @@ fn most_of_the_nodes_vanishing_at_once_are_kept_as_suspects() {
 }
 
 #[test]
+fn nodes_that_vanish_together_are_kept_although_they_were_heard_at_different_times() {
+    let mut swept = start(&five(1));
+    for (second, heard) in [(2, 2), (4, 3), (6, 4)] {
+        let mut present = five(1);
+        for presence in &mut present[..heard] {
+            presence.beat = second;
+        }
+        swept = after(&swept, &present, at(second));
+    }
+    for second in 7..50 {
+        swept = after(&swept, &five(100 + second)[..2], at(second));
+        assert_eq!(swept.snapshot.nodes.len(), 5, "after {second} s");
+    }
+    assert!(swept.braked);
+}
+
+#[test]
 fn the_brake_lets_go_when_enough_nodes_are_heard_again() {
     let braked = after(&start(&five(1)), &five(2)[..2], at(30));
     let released = after(&braked, &five(3)[..3], at(31));

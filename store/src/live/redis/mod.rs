@@ -159,8 +159,8 @@ impl LiveState for RedisLiveState {
         self.redis.present(now).await
     }
 
-    async fn publish_routing(&self, snapshot: Bytes) -> Result<(), StoreError> {
-        self.redis.publish_routing(snapshot).await
+    async fn publish_routing(&self, leader: u64, snapshot: Bytes) -> Result<(), StoreError> {
+        self.redis.publish_routing(leader, snapshot).await
     }
 
     fn watch_routing(&self) -> watch::Receiver<Bytes> {

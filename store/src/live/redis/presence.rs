@@ -60,7 +60,7 @@ impl Redis {
     }
 }
 
-fn digits(epoch: u64) -> String {
+pub(super) fn digits(epoch: u64) -> String {
     format!("{epoch:0EPOCH_DIGITS$}")
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Redis;
 use super::error::LiveError;
+use super::presence::digits;
 use super::script::{Invocation, KEEP, PUBLISH};
 use crate::StoreError;
 
@@ -32,6 +33,8 @@ pub(super) struct Routing {
 #[derive(Default)]
 struct Known {
     version: String,
+    /// The epoch of the leader who published it.
+    leader: u64,
     /// Published here: put back if Redis loses it.
     ours: bool,
 }
@@ -68,13 +71,23 @@ pub(super) async fn keep(redis: Arc<Redis>) {
 }
 
 impl Redis {
-    pub(super) async fn publish_routing(&self, snapshot: Bytes) -> Result<(), StoreError> {
+    pub(super) async fn publish_routing(
+        &self,
+        leader: u64,
+        snapshot: Bytes,
+    ) -> Result<(), StoreError> {
         let limit = self.config.limits.routing_bytes;
         if snapshot.len() > limit {
             return Err(StoreError::TooLarge { limit_bytes: limit as u64 });
         }
         let mut known = self.routing.known.lock().await;
-        self.write(&mut known, snapshot.clone()).await?;
+        let current = match known.leader {
+            later if later > leader => later, // also if Redis has lost it
+            _ => self.write(&mut known, leader, snapshot.clone()).await?,
+        };
+        if current > leader {
+            return Err(StoreError::OldLeader { epoch: leader, current });
+        }
         self.routing.snapshot.send_replace(snapshot);
         Ok(())
     }
@@ -85,27 +98,44 @@ impl Redis {
         let keys = ["gateways", "birth", "routing"].map(|name| self.key(name));
         let look = Invocation::new(&KEEP, keys).arg(format!("{:032x}", self.config.gateway));
         let look = look.arg(GATEWAY_TTL.as_millis() as u64).arg(known.version.as_str());
-        let (gateways, all_spoke, version, snapshot): (usize, bool, String, Vec<u8>) =
+        let (gateways, all_spoke, version, leader, snapshot): (usize, bool, String, u64, Vec<u8>) =
             self.run(look).await?;
         self.quotas.know_gateways(gateways, all_spoke);
-        if version.is_empty() {
-            let latest = self.routing.latest();
-            return if known.ours { self.write(&mut known, latest).await } else { Ok(()) };
-        }
-        if version != known.version {
-            *known = Known { version, ours: false };
+        if version.is_empty() || leader < known.leader {
+            // Lost, or an earlier leader used the loss: whoever published it puts it back.
+            if known.ours {
+                let (leader, latest) = (known.leader, self.routing.latest());
+                self.write(&mut known, leader, latest).await?;
+            }
+        } else if version != known.version {
+            *known = Known { version, leader, ours: false };
             self.routing.snapshot.send_replace(snapshot.into());
         }
         Ok(())
     }
 
-    async fn write(&self, known: &mut Known, snapshot: Bytes) -> Result<(), LiveError> {
-        let version = Digest::of(&snapshot).to_string();
+    /// The epoch of the latest leader; above `leader`, nothing was written.
+    async fn write(
+        &self,
+        known: &mut Known,
+        leader: u64,
+        snapshot: Bytes,
+    ) -> Result<u64, LiveError> {
+        let version = version(leader, &snapshot);
         let publish = Invocation::new(&PUBLISH, [self.key("routing")]);
-        let publish =
-            publish.arg(version.as_str()).arg(&*snapshot).arg(SNAPSHOT_TTL.as_millis() as u64);
-        self.run::<()>(publish).await?;
-        *known = Known { version, ours: true };
-        Ok(())
+        let publish = publish.arg(version.as_str()).arg(&*snapshot);
+        let publish = publish.arg(SNAPSHOT_TTL.as_millis() as u64).arg(digits(leader));
+        let current: u64 = self.run(publish).await?;
+        if current > leader {
+            known.ours = false; // not ours to put back any more
+        } else {
+            *known = Known { version, leader, ours: true };
+        }
+        Ok(current)
     }
+}
+
+/// What tells a snapshot from others. The same nodes by another leader are another snapshot.
+fn version(leader: u64, snapshot: &Bytes) -> String {
+    format!("{leader}:{}", Digest::of(snapshot))
 }

@@ -1,0 +1,138 @@
+//! The way to another gateway: a socket, both proofs, a welcome.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use protocol::frame::{Assembler, FRAME_BYTES_MAX, FrameError, Limits, split};
+use protocol::link::{CodecError, decode, encode};
+use protocol::peer::{PEER_PROTOCOL, PeerHello, Side, ToDialler, ToHolder};
+use protocol::{GatewayId, peer};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::{ClusterSecret, PATH};
+
+/// From the first packet to the welcome.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// Why another gateway cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PeerError {
+    #[error("it cannot be reached")]
+    Unreachable(#[from] std::io::Error),
+    #[error("it did not answer in time")]
+    Silent,
+    #[error("the connection broke")]
+    Socket(#[source] Box<tungstenite::Error>),
+    #[error("it closed the connection")]
+    Closed,
+    #[error("it does not know the cluster's secret")]
+    Proof,
+    #[error("it speaks no common version")]
+    Version,
+    #[error("it spoke out of turn")]
+    OutOfTurn,
+    #[error("it sent a bad frame")]
+    Frame(#[from] FrameError),
+    #[error("it sent a message that is not understood")]
+    Message(#[from] CodecError),
+}
+
+impl From<tungstenite::Error> for PeerError {
+    fn from(error: tungstenite::Error) -> Self {
+        match error {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+                Self::Closed
+            }
+            error => Self::Socket(Box::new(error)),
+        }
+    }
+}
+
+pub(super) type Socket = WebSocketStream<TcpStream>;
+
+/// A connection on which both have proved that they know the secret.
+pub(super) struct Dialled {
+    pub(super) socket: Socket,
+    pub(super) assembler: Assembler,
+}
+
+/// Dials the gateway `holder` at `host:port`.
+pub(super) async fn dial(
+    address: &str,
+    me: &GatewayId,
+    holder: &GatewayId,
+    secret: &ClusterSecret,
+) -> Result<Dialled, PeerError> {
+    let dialled = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX));
+        let url = format!("ws://{address}{PATH}");
+        let (socket, _) = client_async_with_config(url, stream, Some(config)).await?;
+        greet(socket, me, holder, secret).await
+    };
+    tokio::time::timeout(DIAL_MAX, dialled).await.unwrap_or(Err(PeerError::Silent))
+}
+
+async fn greet(
+    mut socket: Socket,
+    me: &GatewayId,
+    holder: &GatewayId,
+    secret: &ClusterSecret,
+) -> Result<Dialled, PeerError> {
+    let mut assembler = Assembler::new(Limits::default());
+    let hello = PeerHello {
+        dialler: me.clone(),
+        holder: holder.clone(),
+        protocol: PEER_PROTOCOL,
+        nonce: rand::random(),
+    };
+    send(&mut socket, &ToHolder::Hello(hello.clone())).await?;
+    let ToDialler::Proof { nonce, mac } = receive(&mut socket, &mut assembler).await? else {
+        return Err(PeerError::OutOfTurn);
+    };
+    if !secret.holds(Side::Holder, &hello, &nonce, &mac) {
+        return Err(PeerError::Proof);
+    }
+    let mac = secret.prove(Side::Dialler, &hello, &nonce);
+    send(&mut socket, &ToHolder::Proof { mac }).await?;
+    let ToDialler::Welcome { protocol } = receive(&mut socket, &mut assembler).await? else {
+        return Err(PeerError::OutOfTurn);
+    };
+    peer::PEER_PROTOCOL.common(protocol).ok_or(PeerError::Version)?;
+    Ok(Dialled { socket, assembler })
+}
+
+async fn send(socket: &mut Socket, message: &ToHolder) -> Result<(), PeerError> {
+    for frame in split(message.stream(), encode(message)) {
+        socket.feed(Message::Binary(frame)).await?;
+    }
+    Ok(socket.flush().await?)
+}
+
+async fn receive(socket: &mut Socket, assembler: &mut Assembler) -> Result<ToDialler, PeerError> {
+    loop {
+        let frame = frame(socket.next().await)?;
+        if let Some(message) = frame.and_then(|frame| assembler.accept(&frame).transpose()) {
+            return Ok(decode(&message?.bytes)?);
+        }
+    }
+}
+
+/// The frame in what the socket gave; none if it was a ping or pong.
+pub(super) fn frame(
+    got: Option<Result<Message, tungstenite::Error>>,
+) -> Result<Option<Bytes>, PeerError> {
+    match got.ok_or(PeerError::Closed)?? {
+        Message::Binary(frame) => Ok(Some(frame)),
+        Message::Ping(_) | Message::Pong(_) => Ok(None),
+        Message::Close(_) => Err(PeerError::Closed),
+        Message::Text(_) | Message::Frame(_) => Err(PeerError::OutOfTurn),
+    }
+}
