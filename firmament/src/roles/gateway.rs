@@ -9,6 +9,7 @@ use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use serde_json::json;
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
+use super::admit::AdmitArguments;
 use super::live::LiveArguments;
 use super::record::{Record, RegistryArguments};
 use crate::commands::shelf;
@@ -27,6 +28,15 @@ pub struct Arguments {
     scheduler: SchedulerConfig,
     #[command(flatten)]
     live: LiveArguments,
+}
+
+/// Settings of `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArguments {
+    #[command(flatten)]
+    registry: RegistryArguments,
+    #[command(flatten)]
+    admit: AdmitArguments,
 }
 
 /// A gateway that has its address, with the scheduler that it needs.
@@ -108,15 +118,18 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
 
 /// Brings the registry to this release's schema.
 pub async fn migrate(
-    registry: &RegistryArguments,
+    arguments: &MigrateArguments,
     data: &DataDir,
     output: Output,
 ) -> Result<(), Failure> {
-    let place = registry.place(data)?;
-    place.open(data).await?.close().await;
+    let place = arguments.registry.place(data)?;
+    let registry = place.open(data).await?;
+    let admitted = arguments.admit.enter(&*registry).await?;
+    registry.close().await;
     let place = place.to_string();
-    output.show(&json!({ "registry": place, "migrated": true }), || {
-        format!("{place} has this release's schema")
+    output.show(&json!({ "registry": place, "migrated": true, "admitted": admitted }), || {
+        let schema = format!("{place} has this release's schema");
+        admitted.iter().fold(schema, |text, who| format!("{text}\nlet in: {who}"))
     });
     Ok(())
 }
