@@ -191,7 +191,7 @@ compose down >/dev/null 2>&1
 compose up -d >"$work/again.log" 2>&1 || { cat "$work/again.log" >&2; exit 1; }
 wait_healthy "${services[@]}"
 checks again
-compose down -v --remove-orphans >/dev/null 2>&1
+compose down -v >/dev/null 2>&1
 [ -z "$(docker volume ls -q --filter "label=com.docker.compose.project=$project")" ] ||
     { say 'down -v left volumes' >&2; exit 1; }
 say 'NOT tested here: Grafana and the OpenTelemetry collector (no package has them), GPUs, pulled images' >&2
