@@ -7,6 +7,9 @@
 #
 # Grafana's and the OpenTelemetry collector's programs are in no Debian package: those services are NOT run here.
 set -euo pipefail
+for named in FIRMAMENT_BINARY FIRMWARE_DIR FIRMAMENT_TEST_DATA; do
+    [ -z "${!named:-}" ] || printf -v "$named" %s "$(realpath -m "${!named}")"
+done
 cd "$(dirname "$0")"
 work="$PWD/../target/compose-test"
 project=firmament-compose-test
@@ -119,7 +122,7 @@ wait_healthy() {
     done
 }
 
-# What an operator is promised of every container (README.md, "Hardening").
+# What README.md promises of every container, under "Hardening".
 hardening() {
     local id
     for id in $(docker ps -aq --filter "label=com.docker.compose.project=$project"); do
