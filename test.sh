@@ -116,6 +116,14 @@ arm() {
     deploy/arm-tests.sh 2>&1 | tee -a "$LOG"
 }
 
+# The cluster of deploy/ in containers, where a Docker engine answers, and the manifests of Kubernetes.
+compose() {
+    say compose
+    cargo build -p firmament --locked
+    FIRMAMENT_BINARY="$PWD/target/debug/firmament" deploy/compose-test.sh 2>&1 | tee -a "$LOG"
+    deploy/kubernetes-check.sh
+}
+
 # Adds up what the steps said: `12 passed` of cargo, nextest and the client's checks.
 count() {
     sed 's/\x1b\[[0-9;]*m//g' "$LOG" | awk -v word="$1" '
@@ -128,7 +136,7 @@ count() {
 mkdir -p target
 : >"$LOG"
 needs
-[ $# = 0 ] && set -- style lints documentation dependencies tests instructions client
+[ $# = 0 ] && set -- style lints documentation dependencies tests instructions client compose
 for step in "$@"; do
     "$step"
 done

@@ -60,9 +60,9 @@ pub enum Command {
     /// Run a device that dials a gateway.
     #[cfg(feature = "device-agent")]
     DeviceAgent(Box<roles::device_agent::Arguments>),
-    /// Bring the registry to this release's schema.
+    /// Bring the registry to this release's schema, and let in who holds secrets made beforehand.
     #[cfg(feature = "gateway")]
-    Migrate(roles::record::RegistryArguments),
+    Migrate(Box<roles::gateway::MigrateArguments>),
     /// Talk with the model.
     Chat(chat::Arguments),
     /// Fetch, check and choose firmwares.

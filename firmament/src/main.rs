@@ -7,6 +7,7 @@ mod data;
 mod failure;
 mod output;
 mod roles;
+mod secret;
 #[cfg(test)]
 mod tests;
 

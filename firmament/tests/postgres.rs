@@ -50,6 +50,19 @@ fn the_first_key_goes_into_the_registry_that_is_named() {
 }
 
 #[test]
+fn the_address_of_the_registry_may_be_in_a_file() {
+    let database = Postgres::shared().empty_database();
+    let data = tempfile::tempdir().expect("a folder");
+    let path = data.path().join("url");
+    std::fs::write(&path, format!("{}\n", database.url)).expect("written");
+    let path = path.display().to_string();
+    let shown = json(data.path(), &["migrate", "--registry-file", &path]);
+    assert!(shown["registry"].as_str().expect("text").contains(&database.name), "{shown}");
+    let missing = ["migrate", "--registry-file", "/nowhere"];
+    assert!(refused(data.path(), &missing, 1).contains("/nowhere"));
+}
+
+#[test]
 fn a_registry_that_cannot_be_opened_is_named_without_its_password() {
     let data = tempfile::tempdir().expect("a folder");
     for (url, exit) in [

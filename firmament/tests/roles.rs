@@ -37,6 +37,36 @@ async fn chat(url: &str) -> (String, Value) {
 }
 
 #[tokio::test]
+async fn secrets_that_were_made_beforehand_open_the_door_and_entering_them_again_changes_nothing() {
+    let (data, node_data) = (tiny(), tiny());
+    let file = |name: &str, text: &str| {
+        let path = data.path().join(name);
+        std::fs::write(&path, format!("{text}\n")).expect("written");
+        path.display().to_string()
+    };
+    let key = format!("fmk_0123456789ab_{}", "5".repeat(64));
+    let token = file("token", &format!("fmt1.made-before.{}", "7".repeat(64)));
+    let enter = ["migrate", "--admin-key-file", &file("key", &key), "--worker-token-file", &token];
+    let admitted = json!(["admin key 0123456789ab", "worker token made-before"]);
+    for _ in 0..2 {
+        assert_eq!(json(data.path(), &enter)["admitted"], admitted);
+    }
+    let gateway = ["gateway", "--listen", "127.0.0.1:0", "--require-key"];
+    let gateway = Role::start(data.path(), &gateway, "listening ");
+    let url = gateway.said.as_str();
+    let list = ["node", "list", "--url", url];
+    refused(data.path(), &list, 5);
+    let worker = ["worker", "--gateway", url, "--join-token-file", &token, "--threads", "1"];
+    let worker = Role::start(node_data.path(), &worker, "linked ");
+    let nodes = json(data.path(), &[list.as_slice(), &["--api-key", &key]].concat());
+    assert_eq!(nodes["data"].as_array().map(Vec::len), Some(1), "{nodes}");
+    assert!(worker.stop().success() && gateway.stop().success());
+    let none = file("none", "hush");
+    let errors = refused(data.path(), &["migrate", "--admin-key-file", &none], 2);
+    assert!(errors.contains("holds no API key") && !errors.contains("hush"), "{errors}");
+}
+
+#[tokio::test]
 async fn a_chat_goes_through_a_gateway_and_a_device_or_a_worker_of_their_own() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let front = tiny(); // the gateway knows the firmware that adapters are bound to

@@ -34,7 +34,7 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         #[cfg(feature = "device-agent")]
         Command::DeviceAgent(arguments) => roles::device_agent::run(*arguments, &data).await,
         #[cfg(feature = "gateway")]
-        Command::Migrate(registry) => roles::gateway::migrate(&registry, &data, output).await,
+        Command::Migrate(arguments) => roles::gateway::migrate(&arguments, &data, output).await,
         Command::Chat(arguments) => chat::run(arguments, output).await,
         Command::Firmware(action) => firmware::run(action, &data, output).await,
         Command::Adapter(action) => adapter::run(action, output).await,

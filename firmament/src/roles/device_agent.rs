@@ -32,7 +32,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let budget = arguments.engine.adapter_budget_bytes();
     let context = DeviceAgentContext {
-        node: arguments.dial.node(NodeKind::Device, data, budget),
+        node: arguments.dial.node(NodeKind::Device, data, budget)?,
         context: NodeContext {
             engine: Arc::new(engine.clone()),
             metrics: Arc::new(NodeMetrics::register(&metrics, NodeKind::Device)),

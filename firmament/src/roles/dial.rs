@@ -1,5 +1,7 @@
 //! What a node of its own needs to dial a gateway on another machine.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use node::{NodeConfig, NodeError, Url};
 use protocol::link::JoinToken;
@@ -8,6 +10,7 @@ use protocol::{NodeId, NodeKind};
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
 use crate::output::print;
+use crate::secret;
 
 /// Where to dial.
 #[derive(Debug, Clone, Args)]
@@ -25,21 +28,34 @@ pub struct DialArguments {
     /// Lets this machine in the first time.
     #[arg(long, env = "FIRMAMENT_JOIN_TOKEN", hide_env_values = true)]
     join_token: Option<JoinToken>,
+    /// Read the join token from this file, as a container is given secrets.
+    #[arg(
+        long,
+        env = "FIRMAMENT_JOIN_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "join_token"
+    )]
+    join_token_file: Option<PathBuf>,
 }
 
 impl DialArguments {
     /// The settings of a node of this kind.
-    pub fn node(&self, kind: NodeKind, data: &DataDir, adapter_budget_bytes: u64) -> NodeConfig {
+    pub fn node(
+        &self,
+        kind: NodeKind,
+        data: &DataDir,
+        adapter_budget_bytes: u64,
+    ) -> Result<NodeConfig, Failure> {
         let first = self.gateway.first().expect("`clap` requires one").clone();
         let config = NodeConfig::new(first, kind, kind.as_str(), data.node(kind));
-        let (gateways, join_token) = (self.gateway.clone(), self.join_token.clone());
-        NodeConfig {
-            gateways,
-            join_token,
-            adapter_budget_bytes,
-            on_link: Some(say_linked),
-            ..config
-        }
+        let (gateways, join_token) = (self.gateway.clone(), self.join_token()?);
+        let on_link = Some(say_linked as _);
+        Ok(NodeConfig { gateways, join_token, adapter_budget_bytes, on_link, ..config })
+    }
+
+    fn join_token(&self) -> Result<Option<JoinToken>, Failure> {
+        let Some(path) = &self.join_token_file else { return Ok(self.join_token.clone()) };
+        secret::read(path)?.parse().map(Some).map_err(Failure::usage)
     }
 }
 

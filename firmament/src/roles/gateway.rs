@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use clap::Args;
 use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
@@ -10,6 +11,7 @@ use scheduler::{SchedulerConfig, SchedulerContext};
 use serde_json::json;
 use telemetry::{Clock, Metrics, Scope, SystemClock};
 
+use super::admit::AdmitArguments;
 use super::live::LiveArguments;
 use super::record::{BlobArguments, Record, RegistryArguments};
 use crate::commands::shelf;
@@ -31,8 +33,17 @@ pub struct Arguments {
     #[command(flatten)]
     blobs: BlobArguments,
     /// Run no scheduler in this process, because `firmament scheduler` runs elsewhere.
-    #[arg(long, env = "FIRMAMENT_NO_SCHEDULER", requires = "live")]
+    #[arg(long, env = "FIRMAMENT_NO_SCHEDULER")]
     no_scheduler: bool,
+}
+
+/// Settings of `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct MigrateArguments {
+    #[command(flatten)]
+    registry: RegistryArguments,
+    #[command(flatten)]
+    admit: AdmitArguments,
 }
 
 /// A gateway that has its address, with the scheduler that it needs unless that runs elsewhere.
@@ -91,6 +102,10 @@ impl Front {
 
 /// Runs the role until it is told to stop.
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
+    if arguments.no_scheduler && !arguments.live.is_shared() {
+        let what = anyhow!("without a scheduler of its own a gateway needs --live redis://...");
+        return Err(Failure::usage(what));
+    }
     let _held = data.lock()?;
     let record = Record::open(data, &arguments.registry).await?;
     let record = arguments.blobs.open(arguments.live.open(record).await?)?;
@@ -116,15 +131,18 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
 
 /// Brings the registry to this release's schema.
 pub async fn migrate(
-    registry: &RegistryArguments,
+    arguments: &MigrateArguments,
     data: &DataDir,
     output: Output,
 ) -> Result<(), Failure> {
-    let place = registry.place(data)?;
-    place.open(data).await?.close().await;
+    let place = arguments.registry.place(data)?;
+    let registry = place.open(data).await?;
+    let admitted = arguments.admit.enter(&*registry).await?;
+    registry.close().await;
     let place = place.to_string();
-    output.show(&json!({ "registry": place, "migrated": true }), || {
-        format!("{place} has this release's schema")
+    output.show(&json!({ "registry": place, "migrated": true, "admitted": admitted }), || {
+        let schema = format!("{place} has this release's schema");
+        admitted.iter().fold(schema, |text, who| format!("{text}\nlet in: {who}"))
     });
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Where live state is: in this process, or in a Redis that several gateways share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use store::{RedisConfig, RedisLiveState, StoreError};
 
 use super::record::Record;
 use crate::failure::{Exit, Failure};
+use crate::secret;
 
 /// Settings of the live state.
 #[derive(Debug, Clone, Args)]
@@ -16,17 +18,24 @@ pub struct LiveArguments {
     /// [default: in this process].
     #[arg(long, env = "FIRMAMENT_LIVE", hide_env_values = true, value_name = "URL")]
     live: Option<SecretString>,
+    /// Read that address from this file, as a container is given secrets.
+    #[arg(long, env = "FIRMAMENT_LIVE_FILE", value_name = "FILE", conflicts_with = "live")]
+    live_file: Option<PathBuf>,
 }
 
 impl LiveArguments {
     /// Whether live state is where several processes see it.
     pub const fn is_shared(&self) -> bool {
-        self.live.is_some()
+        self.live.is_some() || self.live_file.is_some()
     }
 
     /// The record with its live state where it was said to be.
     pub async fn open(&self, record: Record) -> Result<Record, Failure> {
-        let Some(address) = &self.live else { return Ok(record) };
+        let address: SecretString = match (&self.live, &self.live_file) {
+            (Some(address), _) => address.clone(),
+            (None, Some(path)) => secret::read(path)?.into(),
+            (None, None) => return Ok(record),
+        };
         let address = address.expose_secret();
         let config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
         let live = RedisLiveState::connect(config).await.map_err(away)?;
@@ -55,7 +64,7 @@ mod tests {
     async fn open(folder: &tempfile::TempDir, live: Option<String>) -> Result<Record, Failure> {
         let data = DataDir::new(Some(folder.path().to_owned()))?;
         let record = Record::open(&data, &RegistryArguments::default()).await?;
-        LiveArguments { live: live.map(SecretString::from) }.open(record).await
+        LiveArguments { live: live.map(SecretString::from), live_file: None }.open(record).await
     }
 
     #[tokio::test]
@@ -89,7 +98,7 @@ mod tests {
             assert!(shown.contains("live state"), "{shown}");
             assert!(!shown.contains("hush") && !shown.contains("hash"), "{shown}");
         }
-        let arguments = LiveArguments { live: Some(right.into()) };
+        let arguments = LiveArguments { live: Some(right.into()), live_file: None };
         assert!(!format!("{arguments:?}").contains("hush"));
     }
 }

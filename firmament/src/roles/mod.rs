@@ -1,6 +1,8 @@
 //! Running the roles: what each is given, when it is ready, how it ends.
 //! Owns: wiring and order. Never: what a role does (its own crate), a decision of theirs.
 
+#[cfg(feature = "gateway")]
+pub mod admit;
 #[cfg(feature = "device-agent")]
 pub mod device_agent;
 #[cfg(any(feature = "worker", feature = "device-agent"))]

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use crate::commands::shelf::Known;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
+use crate::secret;
 
 /// Which registry a server or command uses.
 #[derive(Debug, Clone, Default, Args)]
@@ -27,6 +28,9 @@ pub struct RegistryArguments {
     /// SQLite in the data directory.
     #[arg(long, env = "FIRMAMENT_REGISTRY", hide_env_values = true, value_name = "URL")]
     registry: Option<SecretString>, // read later: `clap` would repeat what it cannot read
+    /// Read the URL from this file, as a container is given secrets.
+    #[arg(long, env = "FIRMAMENT_REGISTRY_FILE", value_name = "FILE", conflicts_with = "registry")]
+    registry_file: Option<PathBuf>,
 }
 
 /// Where a registry is.
@@ -41,12 +45,16 @@ pub enum Place {
 impl RegistryArguments {
     /// Whether the registry is one that several machines share.
     pub const fn is_shared(&self) -> bool {
-        self.registry.is_some()
+        self.registry.is_some() || self.registry_file.is_some()
     }
 
     /// The registry that was named, or the data directory's own.
     pub fn place(&self, data: &DataDir) -> Result<Place, Failure> {
-        let Some(url) = &self.registry else { return Ok(Place::Sqlite(data.registry())) };
+        let url = match (&self.registry, &self.registry_file) {
+            (Some(url), _) => url.clone(),
+            (None, Some(path)) => secret::read(path)?.into(),
+            (None, None) => return Ok(Place::Sqlite(data.registry())),
+        };
         url.expose_secret().parse().map(|url| Place::Postgres(Box::new(url))).map_err(broken)
     }
 }

@@ -32,7 +32,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Worker));
     let budget = arguments.engine.adapter_budget_bytes();
     let context = WorkerContext {
-        node: arguments.dial.node(NodeKind::Worker, data, budget),
+        node: arguments.dial.node(NodeKind::Worker, data, budget)?,
         context: NodeContext { engine: Arc::new(engine.clone()), metrics },
     };
     let (scope, drain) = (Scope::new(), context.node.drain_max);

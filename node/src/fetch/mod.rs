@@ -79,6 +79,10 @@ pub async fn fetch(
 ) -> Result<FirmwareDir, FetchError> {
     let manifest = Manifest::parse(text)?;
     let root = folder_of(firmwares, &manifest);
+    // Before anything is written: it may lie in a volume that this machine can only read.
+    if let Some(present) = verified(&root) {
+        return Ok(present);
+    }
     std::fs::create_dir_all(&root).map_err(FetchError::io(&root))?;
     let lock = root.join(LOCK_FILE);
     let waiting = || report(Progress::Waiting);

@@ -43,6 +43,20 @@ async fn a_second_attempt_goes_on_and_a_complete_firmware_needs_no_server() {
 }
 
 #[tokio::test]
+async fn a_complete_firmware_is_found_where_nothing_can_be_written() {
+    let server = Server::start(|_, start, _| bytes_from(&weights(), start)).await;
+    let data = tempfile::tempdir().expect("a folder");
+    let text = manifest(&weights(), &http(&server.url("/tiny")));
+    let firmware = pull(data.path(), &text, &sources(0)).await.expect("fetched");
+    // Nobody can open a folder as the file that is locked; rights would not stop root.
+    let lock = firmware.root().join(super::super::LOCK_FILE);
+    let _ = std::fs::remove_file(&lock);
+    std::fs::create_dir(&lock).expect("made");
+    let found = pull(data.path(), &text, &sources(0)).await.expect("it is there");
+    assert_eq!(content(&found), weights());
+}
+
+#[tokio::test]
 async fn a_server_without_ranges_sends_all_again() {
     let server = Server::start(|_, _, before| match before {
         0 => cut_after(&weights(), 100_000),
