@@ -13,7 +13,7 @@ use crate::access::LOCAL_TENANT;
 use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::link::{LinkConfig, LinkContext, Links};
-use crate::{files, listen, probe, routes};
+use crate::{files, jobs, listen, probe, routes};
 
 /// How long links and other tasks may take to end after the last request has.
 const LINKS_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -114,6 +114,8 @@ impl Gateway {
         scope.spawn("routing", follow_routing(app.clone(), scope.clone()));
         scope.spawn("probe", probe::run(app.clone(), scope.clone()));
         scope.spawn("sweep", files::keep_swept(app.clone(), scope.clone()));
+        scope.spawn("jobs", jobs::keep_running(app.clone(), scope.clone()));
+        scope.spawn("reaper", jobs::keep_reaped(app.clone(), scope.clone()));
         let router = routes::router(&app, Some(links.router()));
         tracing::info!(listen.address = %self.address, "gateway listens on {}", self.address);
         listen::serve(self.listener, self.address, router, &app, &scope).await;

@@ -21,7 +21,8 @@ pub use chat::{ChatMessage, ChatRole, Tool, ToolCall, ToolChoice};
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorCode, WorkError};
 pub use ids::{
-    AdapterName, AdapterNameError, FirmwareId, GenerationId, KeyId, NodeId, RequestId, TenantId,
+    AdapterName, AdapterNameError, BatchId, FileId, FirmwareId, GenerationId, JobId, KeyId, NodeId,
+    RequestId, TenantId,
 };
 pub use node::{FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason};
 pub use work::{

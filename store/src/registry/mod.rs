@@ -13,8 +13,10 @@ mod access;
 mod alias;
 mod audit;
 mod catalogue;
+mod files;
 mod fleet;
 mod generation;
+mod jobs;
 mod page;
 
 use async_trait::async_trait;
@@ -25,15 +27,21 @@ pub use audit::{AuditEntry, AuditEvent, AuditLog};
 pub use catalogue::{
     Adapter, AdapterKey, Catalogue, Current, Firmware, Kept, ListedFirmware, NumberedAdapter,
 };
+pub use files::{Batch, FilePurpose, KeptFiles, NewBatch, NewFile, UserFile, UserFiles};
 pub use fleet::{Fleet, JoinToken, NewNode, Node};
 pub use generation::{
     Generation, GenerationKey, GenerationState, GenerationStep, Generations, NewGeneration,
+};
+pub use jobs::{
+    Claim, Effect, Job, JobCounts, JobEnd, JobEvent, JobState, Jobs, NewJob, RequestKey,
 };
 pub use page::{Page, PageRequest};
 
 /// The whole record.
 #[async_trait]
-pub trait Registry: Access + Catalogue + Generations + Aliases + Fleet + AuditLog {
+pub trait Registry:
+    Access + Catalogue + Generations + Aliases + Fleet + Jobs + UserFiles + AuditLog
+{
     /// Waits for what runs and lets go of the database; every later call fails.
     async fn close(&self);
 }

@@ -1,0 +1,1 @@
+select lease_epoch from job where id = $1
