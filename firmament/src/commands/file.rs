@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use futures_util::StreamExt as _;
 use protocol::api::Deleted;
 use protocol::openai::{CursorList, FileObject};
 use reqwest::Method;
@@ -129,7 +128,7 @@ async fn list(api: &Api) -> Result<Vec<FileObject>, Failure> {
 async fn download(get: Get) -> Result<(), Failure> {
     let api = Api::new(&get.which.server)?;
     let request = api.request(Method::GET, &["v1", "files", &get.which.id, "content"]);
-    let mut pieces = api.send(request).await?.bytes_stream();
+    let mut response = api.send(request).await?;
     let mut out: Box<dyn tokio::io::AsyncWrite + Unpin + Send> = match &get.output {
         None => Box::new(tokio::io::stdout()),
         Some(path) => {
@@ -138,12 +137,14 @@ async fn download(get: Get) -> Result<(), Failure> {
             Box::new(file.map_err(Failure::usage)?)
         }
     };
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| api.unreachable(error))?;
-        out.write_all(&piece).await.context("the file cannot be written")?;
+    while let Some(piece) = response.chunk().await.map_err(|error| api.unreachable(error))? {
+        out.write_all(&piece).await.map_err(unwritten)?;
     }
-    out.flush().await.context("the file cannot be written")?;
-    Ok(())
+    out.flush().await.map_err(unwritten)
+}
+
+fn unwritten(error: std::io::Error) -> Failure {
+    Failure::new(error, "make room, or choose another place with --output")
 }
 
 fn row(file: &FileObject) -> Vec<String> {

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use futures_util::StreamExt as _;
 use protocol::api::{JobEventInfo, JobInfo, JobSpec};
-use protocol::sse::SseParser;
+use protocol::sse::Parser;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -16,6 +15,9 @@ use super::file;
 use crate::cli::Server;
 use crate::failure::Failure;
 use crate::output::{Output, note, print};
+
+/// Longest event.
+const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
@@ -191,17 +193,18 @@ async fn follow(events: Events, output: Output) -> Result<(), Failure> {
     if let Some(after) = events.after {
         request = request.header("last-event-id", after.to_string());
     }
-    let mut pieces = api.send(request).await?.bytes_stream();
-    let mut parser = SseParser::default();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| api.unreachable(error))?;
-        for event in parser.push(&piece).context("the server's stream is broken")? {
-            let event: JobEventInfo =
-                serde_json::from_str(&event.data).context("the server's stream is broken")?;
-            show(&event, output);
+    let mut response = api.send(request).await?;
+    let mut parser = Parser::new(EVENT_BYTES_MAX);
+    while let Some(piece) = response.chunk().await.map_err(|error| api.unreachable(error))? {
+        for message in parser.push(&piece).map_err(broken)? {
+            show(&serde_json::from_str(&message.data).map_err(broken)?, output);
         }
     }
     Ok(())
+}
+
+fn broken(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::new(error, "ask again; go on with --after")
 }
 
 /// One line an event, for programs too.
@@ -228,7 +231,8 @@ fn state(job: &JobInfo) -> &str {
 }
 
 fn done(job: &JobInfo) -> String {
-    let number = |name: &str| job.progress.as_ref().and_then(|progress| progress.get(name)?.as_u64());
+    let number =
+        |name: &str| job.progress.as_ref().and_then(|progress| progress.get(name)?.as_u64());
     match (number("done"), number("total")) {
         (Some(done), Some(total)) => format!("{done}/{total}"),
         _ => String::new(),
