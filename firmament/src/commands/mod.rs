@@ -4,6 +4,8 @@ pub mod adapter;
 pub mod alias;
 pub mod api;
 pub mod bench;
+#[cfg(feature = "gateway")]
+pub mod bench_jobs;
 pub mod chat;
 pub mod doctor;
 pub mod file;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use protocol::api::BulkSpec;
 use protocol::openai::{
     BatchInputError, BatchLine, BatchLineDone, BatchLineError, BatchLineResponse,
@@ -172,7 +172,8 @@ async fn step(
         text.push(b'\n');
         Ok::<_, io::Error>(Bytes::from(text))
     };
-    let answers = stream::iter(lines.iter().map(|line| answer(held, line, deadline)));
+    let answers: Vec<_> = lines.iter().map(|line| answer(held, line, deadline).boxed()).collect();
+    let answers = stream::iter(answers);
     let answers = answers.buffered(spec.lines_at_once as usize).map(count);
     // Nobody else's blob has these bytes: they name the job and its lines.
     let (blob, _) = held.app.blobs.put_stream(answers, u64::MAX).await?;

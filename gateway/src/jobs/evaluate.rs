@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::StatusCode;
 use protocol::api::EvaluateSpec;
 use protocol::openai::Completion;
@@ -199,8 +199,8 @@ async fn step(
     at: &Checkpoint,
     lines: &[Line],
 ) -> Result<Tally, Broken> {
-    let answers = stream::iter(lines.iter().map(|line| example(held, spec, at, line)));
-    let mut answers = answers.buffered(spec.lines_at_once as usize);
+    let answers: Vec<_> = lines.iter().map(|line| example(held, spec, at, line).boxed()).collect();
+    let mut answers = stream::iter(answers).buffered(spec.lines_at_once as usize);
     let mut tally = Tally::new(at.labels.as_ref().map_or(0, Vec::len), at.base.is_some());
     while let Some(answer) = answers.next().await {
         let (wanted, model, base) = answer?;

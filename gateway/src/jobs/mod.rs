@@ -31,7 +31,6 @@ use crate::error::ApiError;
 
 pub use self::kinds::check as check_spec;
 pub use self::metrics::JobMetrics;
-pub use self::request::ENDPOINTS;
 #[cfg(test)]
 pub use self::runner::reap;
 pub use self::runner::{keep_reaped, keep_running};

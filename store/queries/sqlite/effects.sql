@@ -1,4 +1,4 @@
-select step, epoch, output, sha256
+select step, output, sha256
 from job_effect
 where job_id = ?1 and step > ?2
 order by step

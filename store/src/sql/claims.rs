@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use protocol::{Digest, JobId, TenantId};
 use serde_json::{Value, json as object};
 
-use super::jobs::{JobRow, tell};
+use super::jobs::{JobRow, JobStatements as _, tell};
 use super::statements::Bytes;
 use super::values::{blob, digest, from_json, from_word, json, micros_of};
 use super::{Dialect, SqlRegistry, Statements, commit, files};

@@ -15,23 +15,23 @@ use crate::registry::{Job, JobCounts, JobEvent, JobState, NewJob, Page, PageRequ
 use crate::{ObjectKind, StoreError};
 
 pub(crate) struct JobRow {
-    id: String,
-    tenant_id: String,
-    kind: String,
-    priority: i64,
-    payload: String,
-    state: String,
-    attempt: i64,
-    attempts_max: i64,
-    run_at: i64,
-    cancel_requested_at: Option<i64>,
-    lease_epoch: i64,
-    checkpoint: Option<String>,
-    result: Option<String>,
-    error: Option<String>,
-    created_at: i64,
-    started_at: Option<i64>,
-    finished_at: Option<i64>,
+    pub(super) id: String,
+    pub(super) tenant_id: String,
+    pub(super) kind: String,
+    pub(super) priority: i64,
+    pub(super) payload: String,
+    pub(super) state: String,
+    pub(super) attempt: i64,
+    pub(super) attempts_max: i64,
+    pub(super) run_at: i64,
+    pub(super) cancel_requested_at: Option<i64>,
+    pub(super) lease_epoch: i64,
+    pub(super) checkpoint: Option<String>,
+    pub(super) result: Option<String>,
+    pub(super) error: Option<String>,
+    pub(super) created_at: i64,
+    pub(super) started_at: Option<i64>,
+    pub(super) finished_at: Option<i64>,
 }
 
 pub(crate) struct EventRow {
@@ -49,7 +49,7 @@ pub(crate) struct CountRow {
 /// What a key was used for.
 pub(crate) struct KeyRow {
     pub(super) id: String,
-    request_sha256: Vec<u8>,
+    pub(super) request_sha256: Vec<u8>,
 }
 
 impl KeyRow {
@@ -141,6 +141,7 @@ statements! {
 /// How often a submit looks again for the other of two equal ones, which commits meanwhile.
 const LOOKS_MAX: usize = 3;
 
+#[expect(private_bounds, reason = "none of these methods is public")]
 impl<D: Dialect> SqlRegistry<D> {
     /// One statement: the job is there, or its key was used before.
     pub(super) async fn submit(&self, new: &NewJob) -> Result<(Job, bool), StoreError> {

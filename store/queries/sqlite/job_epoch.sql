@@ -1,1 +1,0 @@
-select lease_epoch from job where id = ?1
