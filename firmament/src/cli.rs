@@ -9,7 +9,7 @@ use clap::CommandFactory as _;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use telemetry::logs::LogFormat;
 
-use crate::commands::{adapter, bench, chat, firmware, health, key, node};
+use crate::commands::{adapter, bench, chat, file, firmware, health, job, key, node};
 use crate::roles;
 
 const EXIT_CODES: &str = "\
@@ -71,6 +71,12 @@ pub enum Command {
     /// Bring, show and move adapters.
     #[command(subcommand)]
     Adapter(adapter::Action),
+    /// Hand in durable work and follow it.
+    #[command(subcommand)]
+    Job(job::Action),
+    /// Keep files for jobs and batches.
+    #[command(subcommand)]
+    File(file::Action),
     /// Make and revoke API keys.
     #[command(subcommand)]
     Key(key::Action),

@@ -19,6 +19,7 @@ use crate::config::GatewayConfig;
 use crate::dispatch::{Nodes, Placements};
 use crate::files::Files;
 use crate::http::RequestContext;
+use crate::jobs::{Desk, JobMetrics};
 use crate::metrics::GatewayMetrics;
 use crate::models::Recorded;
 use crate::recall::Recall;
@@ -80,6 +81,8 @@ pub struct Inner {
     pub limits: Arc<Limits>,
     /// Who adds to what tenants keep.
     pub caps: Caps,
+    /// Durable jobs.
+    pub jobs: Desk,
     /// Tasks that outlive a request.
     pub scope: Scope,
     /// Cancelled when the drain time is over: what still runs then is told so.
@@ -106,6 +109,7 @@ impl App {
     ) -> Self {
         let GatewayContext { registry, blobs, live, metrics, clock, version, firmware } =
             context.clone();
+        let job_metrics = JobMetrics::new(&metrics);
         let limits = Limits::new(&config, Arc::clone(&live), Arc::clone(&clock), scope.clone());
         Self(Arc::new(Inner {
             config,
@@ -124,6 +128,7 @@ impl App {
             files: Files::default(),
             limits,
             caps: Caps::default(),
+            jobs: Desk::new(job_metrics),
             scope,
             drained: CancellationToken::new(),
             proved: AtomicBool::new(false),

@@ -95,6 +95,26 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_ADAPTER_BYTES_MAX", default_value_t = 512 << 20)]
     pub adapter_bytes_max: u64,
 
+    /// Most durable jobs that this gateway works on at once; 0 leaves them to others.
+    #[arg(long, env = "FIRMAMENT_JOBS_RUNNING_MAX", default_value_t = 4)]
+    pub jobs_running_max: u32,
+
+    /// Most jobs of one tenant that wait.
+    #[arg(long, env = "FIRMAMENT_TENANT_JOBS_QUEUED_MAX", default_value_t = 10_000)]
+    pub tenant_jobs_queued_max: u32,
+
+    /// Largest file of a caller, in bytes.
+    #[arg(long, env = "FIRMAMENT_FILE_BYTES_MAX", default_value_t = 512 << 20)]
+    pub file_bytes_max: u64,
+
+    /// Most files of one tenant.
+    #[arg(long, env = "FIRMAMENT_TENANT_FILES_MAX", default_value_t = 10_000)]
+    pub tenant_files_max: u64,
+
+    /// Most bytes of one tenant's files together.
+    #[arg(long, env = "FIRMAMENT_TENANT_FILE_BYTES_MAX", default_value_t = 64 << 30)]
+    pub tenant_file_bytes_max: u64,
+
     /// Directory from which `/v1/load_lora_adapter` may load; without it that route is off.
     #[arg(long, env = "FIRMAMENT_ADAPTER_ROOT", value_parser = directory)]
     pub adapter_root: Option<PathBuf>,
@@ -123,6 +143,11 @@ impl Default for GatewayConfig {
             tenant_aliases_max: 20_000,
             tenant_adapter_bytes_max: 64 << 30,
             adapter_bytes_max: 512 << 20,
+            jobs_running_max: 4,
+            tenant_jobs_queued_max: 10_000,
+            file_bytes_max: 512 << 20,
+            tenant_files_max: 10_000,
+            tenant_file_bytes_max: 64 << 30,
             adapter_root: None,
         }
     }

@@ -311,7 +311,10 @@ const fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::AliasMoved { .. }
         | StoreError::Fenced { .. }
         | StoreError::OldLeader { .. }
+        | StoreError::JobFenced { .. }
+        | StoreError::JobNotOver { .. }
         | StoreError::OutOfOrder { .. } => StatusCode::CONFLICT,
+        StoreError::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         StoreError::BadCursor | StoreError::DigestMismatch { .. } => StatusCode::BAD_REQUEST,
         StoreError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::TokenUnknown

@@ -1,4 +1,4 @@
-//! Adapters' files from their arrival until the registry says who uses them, and their removal.
+//! Files from their arrival until the registry says who uses them, and their removal.
 //! Owns: which blobs may go, and when. Never: what a file means, the blobs themselves (`store`).
 //!
 //! The registry does not know of a blob that has just come, so whoever brings it holds it meanwhile:
@@ -20,6 +20,10 @@ use crate::app::App;
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 /// What is older belongs to no request that still runs, at this gateway or another.
 const ABANDONED_AFTER: Duration = Duration::from_hours(1);
+/// How long a job that is over can be looked at.
+const JOBS_KEPT: Duration = Duration::from_hours(30 * 24);
+/// How long an `Idempotency-Key` is remembered.
+const KEYS_KEPT: Duration = Duration::from_hours(24);
 /// How long the audit log remembers.
 const AUDIT_KEPT: Duration = Duration::from_hours(90 * 24);
 /// Rows or blobs that are looked at in one go.
@@ -37,20 +41,21 @@ pub struct Files {
 pub struct Held {
     app: App,
     files: Vec<AdapterFile>,
+    digests: Vec<Digest>,
 }
 
 impl Held {
     /// None yet.
     pub fn new(app: &App) -> Self {
-        Self { app: app.clone(), files: Vec::new() }
+        Self { app: app.clone(), files: Vec::new(), digests: Vec::new() }
     }
 
-    /// What came, in its order.
+    /// The adapter's files that came, in their order.
     pub fn files(&self) -> &[AdapterFile] {
         &self.files
     }
 
-    /// Keeps a file and holds it; returns its length in bytes.
+    /// Keeps an adapter's file and holds it; returns its length in bytes.
     ///
     /// # Errors
     /// As [`store::Blobs::stage`].
@@ -60,20 +65,34 @@ impl Held {
         bytes: impl Stream<Item = io::Result<Bytes>> + Send,
         limit_bytes: u64,
     ) -> Result<u64, StoreError> {
+        let (sha256, size_bytes) = self.hold(bytes, limit_bytes).await?;
+        self.files.push(AdapterFile { role, path: file_name.to_owned(), sha256, size_bytes });
+        Ok(size_bytes)
+    }
+
+    /// Keeps bytes and holds them; returns their digest and length.
+    ///
+    /// # Errors
+    /// As [`store::Blobs::stage`].
+    pub async fn hold(
+        &mut self,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send,
+        limit_bytes: u64,
+    ) -> Result<(Digest, u64), StoreError> {
         let staged = self.app.blobs.stage(bytes, limit_bytes).await?;
         let (sha256, size_bytes) = (staged.digest, staged.size_bytes);
         // Held before it is there: else who lets go of the same file now would remove it.
         let _turn = self.app.files.turn.lock().await;
         *self.app.files.held.lock().entry(sha256).or_default() += 1;
-        self.files.push(AdapterFile { role, path: file_name.to_owned(), sha256, size_bytes });
+        self.digests.push(sha256);
         staged.keep().await?;
-        Ok(size_bytes)
+        Ok((sha256, size_bytes))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let digests: Vec<_> = self.files.iter().map(|file| file.sha256).collect();
+        let digests = std::mem::take(&mut self.digests);
         let mut held = self.app.files.held.lock();
         for digest in &digests {
             if let Some(count) = held.get_mut(digest) {
@@ -134,6 +153,16 @@ pub async fn sweep(app: &App, now: SystemTime) -> Result<(), StoreError> {
     while let Some(batch) = batches.next().await {
         remove_unused(app, batch.into_iter().collect::<Result<_, _>>()?).await;
     }
+    loop {
+        let expired = app.registry.expire_files(SWEEP_BATCH as u32).await?;
+        let whole = expired.len() == SWEEP_BATCH;
+        remove_unused(app, expired).await;
+        if !whole {
+            break;
+        }
+    }
+    while app.registry.prune_jobs(JOBS_KEPT, SWEEP_BATCH as u32).await? == SWEEP_BATCH as u64 {}
+    app.registry.forget_keys(KEYS_KEPT).await?;
     let oldest = (now - AUDIT_KEPT).into();
     while app.registry.prune_audits(oldest, SWEEP_BATCH as u32).await? == SWEEP_BATCH as u64 {}
     Ok(())

@@ -11,6 +11,7 @@ mod dispatch;
 mod error;
 mod files;
 mod http;
+mod jobs;
 pub mod link;
 mod listen;
 mod metrics;

@@ -14,7 +14,7 @@ use crate::access::LOCAL_TENANT;
 use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::link::{LinkConfig, LinkContext, Links};
-use crate::{files, listen, probe, routes};
+use crate::{files, jobs, listen, probe, routes};
 
 /// How long links and other tasks may take to end after the last request has.
 const LINKS_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -130,6 +130,8 @@ impl Gateway {
         links_scope.spawn("drain", drain(links.clone(), scope.clone(), links_scope.child()));
         scope.spawn("probe", probe::run(app.clone(), scope.clone()));
         scope.spawn("sweep", files::keep_swept(app.clone(), scope.clone()));
+        scope.spawn("jobs", jobs::keep_running(app.clone(), scope.clone()));
+        scope.spawn("reaper", jobs::keep_reaped(app.clone(), scope.clone()));
         let router = routes::router(&app, Some(links.router()));
         tracing::info!(listen.address = %self.address, "gateway listens on {}", self.address);
         let since = listen::serve(self.listener, self.address, router, &app, &scope).await;

@@ -84,6 +84,18 @@ text_id! {
     KeyId
 }
 text_id! {
+    /// A job: `job-` and digits that begin with its time.
+    JobId
+}
+text_id! {
+    /// A caller's file: `file-` and digits that begin with its time.
+    FileId
+}
+text_id! {
+    /// A batch: `batch_` and digits that begin with its time.
+    BatchId
+}
+text_id! {
     /// One request as the caller sees it: echoed from `x-request-id`, or made by the gateway.
     RequestId
 }

@@ -22,8 +22,8 @@ pub use chat::{ChatMessage, ChatRole, Tool, ToolCall, ToolChoice};
 pub use digest::{Digest, DigestError};
 pub use error::{ErrorCode, WorkError};
 pub use ids::{
-    AdapterName, AdapterNameError, FirmwareId, GatewayId, GenerationId, KeyId, NodeId, RequestId,
-    TenantId,
+    AdapterName, AdapterNameError, BatchId, FileId, FirmwareId, GatewayId, GenerationId, JobId,
+    KeyId, NodeId, RequestId, TenantId,
 };
 pub use node::{FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason};
 pub use work::{

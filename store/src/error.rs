@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use protocol::{AdapterName, Digest, GenerationId, NodeId, NodeKind};
+use protocol::{AdapterName, Digest, GenerationId, JobId, NodeId, NodeKind};
 use sqlx::migrate::MigrateError;
 
 use crate::live::LiveError;
-use crate::registry::GenerationState;
+use crate::registry::{GenerationState, JobState};
 use crate::sql::Dialect;
 
 /// What kind of thing an error is about.
@@ -21,6 +21,9 @@ pub enum ObjectKind {
     Alias,
     JoinToken,
     Node,
+    Job,
+    File,
+    Batch,
     Blob,
 }
 
@@ -35,6 +38,9 @@ impl fmt::Display for ObjectKind {
             Self::Alias => "alias",
             Self::JoinToken => "join token",
             Self::Node => "node",
+            Self::Job => "job",
+            Self::File => "file",
+            Self::Batch => "batch",
             Self::Blob => "blob",
         })
     }
@@ -78,6 +84,13 @@ pub enum StoreError {
     Fenced { node: NodeId, epoch: u64, current: u64 },
     #[error("leader {epoch} was replaced by leader {current}")]
     OldLeader { epoch: u64, current: u64 },
+
+    #[error("the idempotency key `{key}` was used for another request")]
+    KeyReused { key: String },
+    #[error("claim {epoch} of job `{job}` is over")]
+    JobFenced { job: JobId, epoch: u64 },
+    #[error("job `{job}` is {}; only one that failed or is dead can be tried again", state.as_str())]
+    JobNotOver { job: JobId, state: JobState },
 
     #[error("the bytes have the digest `{actual}`, not `{expected}`")]
     DigestMismatch { expected: Digest, actual: Digest },
@@ -143,6 +156,9 @@ impl StoreError {
             Self::NodeRevoked(_) => "node_revoked",
             Self::Fenced { .. } => "session_fenced",
             Self::OldLeader { .. } => "leader_fenced",
+            Self::KeyReused { .. } => "idempotency_key_reused",
+            Self::JobFenced { .. } => "job_fenced",
+            Self::JobNotOver { .. } => "job_not_over",
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::TooLarge { .. } => "too_large",
             Self::Interrupted { .. } => "interrupted",
@@ -192,6 +208,9 @@ impl StoreError {
             | Self::NodeRevoked(_)
             | Self::Fenced { .. }
             | Self::OldLeader { .. }
+            | Self::KeyReused { .. }
+            | Self::JobFenced { .. }
+            | Self::JobNotOver { .. }
             | Self::DigestMismatch { .. }
             | Self::TooLarge { .. }
             | Self::OutOfOrder { .. }

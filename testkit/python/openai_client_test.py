@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections import Counter
 
+import checks_batch
 import checks_chat
 import checks_errors
 import checks_structured
@@ -25,6 +26,7 @@ CHECKS = [
     *checks_chat.CHECKS,
     *checks_structured.CHECKS,
     *checks_text.CHECKS,
+    *checks_batch.CHECKS,
     *checks_errors.CHECKS,
 ]
 

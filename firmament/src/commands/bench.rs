@@ -21,6 +21,9 @@ pub enum Action {
     /// llama.cpp's server if a build of it is given. Runs in processes and a folder of its own.
     #[cfg(feature = "up")]
     Server(ServerArguments),
+    /// How fast a registry accepts durable jobs and hands them out; wants a database of its own.
+    #[cfg(feature = "gateway")]
+    Jobs(super::bench_jobs::Arguments),
 }
 
 /// How to measure the CPU.
@@ -67,6 +70,12 @@ struct Sides {
 /// Measures and prints.
 pub async fn run(action: Action, data: &DataDir, output: Output) -> Result<(), Failure> {
     let report = match action {
+        #[cfg(feature = "gateway")]
+        Action::Jobs(arguments) => {
+            let report = super::bench_jobs::run(arguments, data).await?;
+            output.show(&report, || report.to_string());
+            return Ok(());
+        }
         Action::Cpu(arguments) => cpu(arguments, data).await?,
         #[cfg(feature = "up")]
         Action::Server(arguments) => server(arguments, data).await?,

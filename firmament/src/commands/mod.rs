@@ -4,10 +4,14 @@ pub mod adapter;
 pub mod alias;
 pub mod api;
 pub mod bench;
+#[cfg(feature = "gateway")]
+pub mod bench_jobs;
 pub mod chat;
 pub mod doctor;
+pub mod file;
 pub mod firmware;
 pub mod health;
+pub mod job;
 pub mod key;
 pub mod lines;
 pub mod node;
@@ -38,6 +42,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Chat(arguments) => chat::run(arguments, output).await,
         Command::Firmware(action) => firmware::run(action, &data, output).await,
         Command::Adapter(action) => adapter::run(action, output).await,
+        Command::Job(action) => job::run(action, output).await,
+        Command::File(action) => file::run(action, output).await,
         Command::Key(action) => key::run(action, &data, output).await,
         Command::Node(action) => node::run(action, output).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &data, output).await,

@@ -3,6 +3,7 @@
 
 mod context;
 mod cors;
+mod idempotency;
 mod json;
 mod observe;
 mod page;
@@ -10,6 +11,8 @@ mod peer;
 
 pub use context::{PlacementWish, RequestContext};
 pub use cors::cors;
+pub use idempotency::IdempotencyKey;
+pub(crate) use json::parse;
 pub use json::{ApiJson, ApiPath, ApiQuery};
 pub use observe::observe;
 pub use page::{PageQuery, every};

@@ -18,7 +18,7 @@ pub use chat_reply::ChatReply;
 pub use completion_chunks::CompletionChunks;
 pub use completion_reply::CompletionReply;
 pub use embedding::EmbeddingReply;
-pub use sse::{StreamEnd, respond};
+pub use sse::{KEEP_ALIVE, StreamEnd, respond};
 
 use protocol::FinishReason;
 

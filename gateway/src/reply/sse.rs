@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::error::ApiError;
 
 /// A comment is sent when nothing else was for this long, so that proxies keep the connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How a stream ended, for whoever counts it. It travels as an extension of the response.
 #[derive(Debug, Clone, Default)]

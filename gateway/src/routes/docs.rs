@@ -33,6 +33,7 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
         (name = "inference", description = "Run the model, with or without adapters"),
         (name = "models", description = "What `model` may name"),
         (name = "adapters", description = "Bring, move and delete adapters"),
+        (name = "jobs", description = "Durable work: files, batches and jobs"),
         (name = "nodes", description = "The machines that run the model"),
         (name = "access", description = "API keys"),
         (name = "operations", description = "Health, version, metrics"),

@@ -3,13 +3,16 @@
 
 mod adapters;
 mod aliases;
-mod chat;
-mod completions;
+mod batches;
+pub(crate) mod chat;
+pub(crate) mod completions;
 mod docs;
-mod embeddings;
+pub(crate) mod embeddings;
 mod fallback;
+mod files;
 mod health;
 mod inference;
+mod jobs;
 mod join_tokens;
 mod keys;
 mod lora;
@@ -41,7 +44,8 @@ pub fn router(app: &App, links: Option<Router>) -> Router {
     let json = Arc::<str>::from(description.to_json().expect("a description is plain data"));
     let routes = docs::routes(described, &json).with_state(app.clone());
     // JSON bodies have a limit of their own where they are read; this one is for uploads.
-    let upload_bytes_max = app.config.adapter_bytes_max.saturating_add(FORM_BYTES_MAX);
+    let largest = app.config.adapter_bytes_max.max(app.config.file_bytes_max);
+    let upload_bytes_max = largest.saturating_add(FORM_BYTES_MAX);
     let upload_bytes_max = usize::try_from(upload_bytes_max).unwrap_or(usize::MAX);
     let mut routes = routes
         .layer(DefaultBodyLimit::max(upload_bytes_max))
@@ -77,6 +81,21 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, Need::Operator, routes!(lora::unload_lora_adapter)))
         .routes(guard(app, Need::AnyRight, routes!(lora::list_lora_adapters)))
         .routes(guard(app, Need::AnyRight, routes!(lora::list_numbered_adapters)))
+        .routes(guard(app, INFERENCE, routes!(files::upload_file)))
+        .routes(guard(app, INFERENCE, routes!(files::list_files)))
+        .routes(guard(app, INFERENCE, routes!(files::get_file)))
+        .routes(guard(app, INFERENCE, routes!(files::file_content)))
+        .routes(guard(app, INFERENCE, routes!(files::delete_file)))
+        .routes(guard(app, INFERENCE, routes!(batches::create_batch)))
+        .routes(guard(app, INFERENCE, routes!(batches::list_batches)))
+        .routes(guard(app, INFERENCE, routes!(batches::get_batch)))
+        .routes(guard(app, INFERENCE, routes!(batches::cancel_batch)))
+        .routes(guard(app, INFERENCE, routes!(jobs::create_job)))
+        .routes(guard(app, INFERENCE, routes!(jobs::list_jobs)))
+        .routes(guard(app, INFERENCE, routes!(jobs::get_job)))
+        .routes(guard(app, INFERENCE, routes!(jobs::job_events)))
+        .routes(guard(app, INFERENCE, routes!(jobs::cancel_job)))
+        .routes(guard(app, INFERENCE, routes!(jobs::retry_job)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
         .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))

@@ -123,7 +123,10 @@ async fn keep(
 }
 
 /// A field's bytes; its sender may pause for `stall`.
-fn pieces(field: Field<'_>, stall: Duration) -> impl Stream<Item = io::Result<Bytes>> + Send {
+pub(super) fn pieces(
+    field: Field<'_>,
+    stall: Duration,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::unfold(Some(field), move |field| async move {
         let mut field = field?;
         match tokio::time::timeout(stall, field.chunk()).await {
@@ -135,7 +138,11 @@ fn pieces(field: Field<'_>, stall: Duration) -> impl Stream<Item = io::Result<By
     })
 }
 
-async fn text(mut field: Field<'_>, name: &str, stall: Duration) -> Result<String, ApiError> {
+pub(super) async fn text(
+    mut field: Field<'_>,
+    name: &str,
+    stall: Duration,
+) -> Result<String, ApiError> {
     let mut text = Vec::new();
     loop {
         let piece = tokio::time::timeout(stall, field.chunk()).await;
@@ -148,7 +155,7 @@ async fn text(mut field: Field<'_>, name: &str, stall: Duration) -> Result<Strin
     String::from_utf8(text).map_err(|_| ApiError::invalid(name, "this field is UTF-8 text"))
 }
 
-fn broken(_: MultipartError) -> ApiError {
+pub(super) fn broken(_: MultipartError) -> ApiError {
     ApiError::Invalid {
         param: None,
         code: "invalid_request",

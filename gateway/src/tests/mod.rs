@@ -7,6 +7,7 @@ mod chat;
 mod completions;
 mod dispatch;
 mod documents;
+mod jobs;
 mod listener;
 mod mock;
 mod operators;

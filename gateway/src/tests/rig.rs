@@ -130,6 +130,11 @@ impl Rig {
         while self.scope.running() > 0 {
             tokio::task::yield_now().await;
         }
+        self.blobs_now()
+    }
+
+    /// How many blobs are kept now.
+    pub(super) fn blobs_now(&self) -> usize {
         let folders = std::fs::read_dir(self.blobs.path().join("sha256")).into_iter().flatten();
         let files =
             folders.flat_map(|folder| std::fs::read_dir(folder.expect("it is there").path()));

@@ -1,9 +1,10 @@
-//! Request and response shapes of Firmament's own routes: adapters, nodes, keys, join tokens.
+//! Request and response shapes of Firmament's own routes: adapters, jobs, nodes, keys, join tokens.
 //! Owns: field names. Never: ranges and meaning (the gateway checks those), HTTP.
 //! Conventions: `object` names the kind of thing, ids are text, times are Unix seconds.
 
 mod access;
 mod adapters;
+mod jobs;
 mod lora;
 mod nodes;
 
@@ -13,6 +14,7 @@ pub use access::{
 pub use adapters::{
     AdapterInfo, AdapterUploaded, AliasInfo, AliasRequest, Deleted, GenerationInfo,
 };
+pub use jobs::{BulkSpec, EvaluateSpec, JobEventInfo, JobInfo, JobSpec};
 pub use lora::{
     LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, NumberedLora, UnloadLoraRequest,
 };

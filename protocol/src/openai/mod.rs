@@ -5,11 +5,13 @@
 //! kept as [`serde_json::Value`], so that the gateway can name them.
 
 mod adapter;
+mod batch;
 mod chat;
 mod completion;
 mod content;
 mod embedding;
 mod error;
+mod file;
 mod format;
 mod input;
 mod logprobs;
@@ -19,6 +21,10 @@ mod tool;
 mod usage;
 
 pub use adapter::{AdapterItem, AdapterObject, AdapterSelector, LoraItem, LoraKey};
+pub use batch::{
+    BatchCounts, BatchErrors, BatchInputError, BatchLine, BatchLineDone, BatchLineError,
+    BatchLineResponse, BatchObject, BatchRequest,
+};
 pub use chat::{ChatRequest, StreamOptions};
 pub use completion::{Completion, CompletionChoice, CompletionRequest};
 pub use content::{Content, ContentPart, Message, Role};
@@ -27,6 +33,7 @@ pub use embedding::{
     EmbeddingVector,
 };
 pub use error::{ErrorBody, ErrorObject};
+pub use file::{CursorList, FileObject};
 pub use format::{Grammar, GrammarSyntax, JsonSchemaFormat, ResponseFormat};
 pub use input::{Input, Stop};
 pub use logprobs::{ChatLogprobs, CompletionLogprobs, LogprobEntry, TopLogprobEntry};

@@ -196,7 +196,8 @@ pub trait Generations: Send + Sync {
     /// Whether a digest is the manifest's or a file's of an adapter that `tenant` may use.
     async fn may_read(&self, tenant: &TenantId, digest: &Digest) -> Result<bool, StoreError>;
 
-    /// Those of `digests` that no file of a generation has, unless it failed: their blobs may go.
+    /// Those of `digests` that nothing uses, neither a generation, unless it failed, nor a caller's file
+    /// nor a job's step: their blobs may go.
     async fn unused(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, StoreError>;
 
     /// An adapter's generations, newest first.

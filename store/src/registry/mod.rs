@@ -13,8 +13,10 @@ mod access;
 mod alias;
 mod audit;
 mod catalogue;
+mod files;
 mod fleet;
 mod generation;
+mod jobs;
 mod lease;
 mod page;
 
@@ -26,16 +28,22 @@ pub use audit::{AuditEntry, AuditEvent, AuditLog};
 pub use catalogue::{
     Adapter, AdapterKey, Catalogue, Current, Firmware, Kept, ListedFirmware, NumberedAdapter,
 };
+pub use files::{Batch, FilePurpose, KeptFiles, NewBatch, NewFile, UserFile, UserFiles};
 pub use fleet::{Fleet, JoinToken, NewNode, Node};
 pub use generation::{
     Generation, GenerationKey, GenerationState, GenerationStep, Generations, NewGeneration,
+};
+pub use jobs::{
+    Claim, Effect, Job, JobCounts, JobEnd, JobEvent, JobState, Jobs, NewJob, RequestKey,
 };
 pub use lease::Leases;
 pub use page::{Page, PageRequest};
 
 /// The whole record.
 #[async_trait]
-pub trait Registry: Access + Catalogue + Generations + Aliases + Fleet + AuditLog + Leases {
+pub trait Registry:
+    Access + Catalogue + Generations + Aliases + Fleet + Jobs + UserFiles + AuditLog + Leases
+{
     /// Waits for what runs and lets go of the database; every later call fails.
     async fn close(&self);
 }

@@ -6,8 +6,9 @@
 //! must not happen at once is kept apart by two means. SQLite has one writer: a transaction that will
 //! write holds the write lock from its start. In Postgres it begins by locking the row that stands for
 //! all it may touch: the tenant's for adapters, generations and aliases (`lock_tenant`), the token's
-//! for enrolment (`lock_token`), and as every transaction takes one such lock, and takes it first, none
-//! deadlocks. The rest is single statements, which are whole by themselves.
+//! for enrolment (`lock_token`), the job's for what its holder writes, and as every transaction takes one
+//! such lock, and takes it first, none deadlocks; claims and reaps pass over rows that others hold. The
+//! rest is single statements, which are whole by themselves.
 
 #[macro_use]
 mod statements;
@@ -15,9 +16,12 @@ mod access;
 mod alias;
 mod audit;
 mod catalogue;
+mod claims;
+mod files;
 mod fleet;
 mod generation;
 mod generations;
+mod jobs;
 mod lease;
 mod values;
 
@@ -66,9 +70,12 @@ pub(crate) trait Statements:
     + alias::AliasStatements
     + audit::AuditStatements
     + catalogue::CatalogueStatements
+    + claims::ClaimStatements
+    + files::FileStatements
     + fleet::FleetStatements
     + generation::GenerationStatements
     + lease::LeaseStatements
+    + jobs::JobStatements
     + Send
 {
 }
@@ -78,9 +85,12 @@ impl<T> Statements for T where
         + alias::AliasStatements
         + audit::AuditStatements
         + catalogue::CatalogueStatements
+        + claims::ClaimStatements
+        + files::FileStatements
         + fleet::FleetStatements
         + generation::GenerationStatements
         + lease::LeaseStatements
+        + jobs::JobStatements
         + Send
 {
 }

@@ -1,5 +1,7 @@
 //! How values look in a row, and back.
 
+use std::time::Duration;
+
 use protocol::{AdapterName, Digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,6 +13,11 @@ use crate::{ObjectKind, StoreError};
 pub(super) fn micros(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos().div_euclid(1000))
         .expect("a date of the years -9999 to 9999 fits 64 bits of microseconds")
+}
+
+/// A length of time in whole microseconds.
+pub(super) fn micros_of(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
 pub(super) fn time(micros: i64) -> Result<OffsetDateTime, StoreError> {

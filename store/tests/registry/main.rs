@@ -10,8 +10,10 @@ mod catalogue;
 mod fixtures;
 mod fleet;
 mod generations;
+mod jobs;
 mod leases;
 mod races;
+mod user_files;
 
 macro_rules! conformance {
     ($implementation:ident, $open:path) => {
@@ -60,6 +62,23 @@ macro_rules! conformance {
                 fleet::nodes_are_listed_by_tenant_or_all,
                 leases::a_lease_is_one_holders_until_it_is_released_and_each_holder_has_its_epoch,
                 leases::a_lease_that_ran_out_is_anothers_and_the_earlier_holder_is_told,
+                jobs::a_job_goes_from_queued_to_succeeded_and_tells_each_step,
+                jobs::the_same_request_under_one_key_is_one_job_and_another_is_refused,
+                jobs::a_job_belongs_to_one_tenant,
+                jobs::whoever_lost_a_job_writes_nothing_any_more,
+                jobs::a_lease_that_ran_out_is_not_prolonged,
+                jobs::an_effect_is_recorded_once_and_starts_the_attempts_anew,
+                jobs::a_job_is_tried_again_until_its_attempts_are_used_up,
+                jobs::a_silent_holders_job_dies_with_its_last_attempt,
+                jobs::a_job_given_back_keeps_its_attempt_and_waits_again,
+                jobs::one_that_waits_is_cancelled_at_once_and_one_that_runs_by_its_heartbeat,
+                jobs::the_most_urgent_is_claimed_first_then_the_one_that_waited_longest,
+                jobs::a_job_that_is_over_leaves_by_age_with_all_that_it_has,
+                user_files::a_file_belongs_to_one_tenant_and_its_blob_is_in_use_until_the_last_one_is_deleted,
+                user_files::an_expired_file_is_gone_before_it_is_swept,
+                user_files::a_file_sent_again_under_its_key_is_one_file,
+                user_files::a_batch_and_its_job_come_to_be_as_one,
+                user_files::a_jobs_files_come_to_be_when_it_ends,
             }
             races! { $open;
                 of_racers_for_the_last_use_of_a_token_exactly_one_wins,
@@ -71,6 +90,10 @@ macro_rules! conformance {
                 concurrent_sessions_of_one_node_get_different_epochs,
                 adding_one_generation_from_everywhere_adds_it_once,
                 of_racers_for_a_lease_exactly_one_leads_and_no_epoch_repeats,
+                each_job_is_claimed_once_however_many_claim,
+                fifty_submits_under_one_key_are_one_job,
+                of_a_holder_and_a_reaper_one_has_the_job,
+                an_effect_from_two_holders_is_recorded_once,
             }
         }
     };

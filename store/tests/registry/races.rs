@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use store::registry::{GenerationState, GenerationStep, PageRequest, Registry};
+use serde_json::json;
+use store::registry::{
+    Effect, GenerationState, GenerationStep, JobEnd, JobState, PageRequest, Registry,
+};
 use time::OffsetDateTime;
 
 use crate::fixtures::{adapter, at, firmware, new_generation, pending, serving, tenant};
 use crate::fleet::{node, secret, token};
+use crate::jobs::{LEASE, job, keyed};
 use crate::leases;
 
 type Registries = [Arc<dyn Registry>];
@@ -167,4 +171,78 @@ pub async fn of_racers_for_a_lease_exactly_one_leads_and_no_epoch_repeats(regist
         registries[0].release_lease("lead", "next", last).await.unwrap();
     }
     assert_eq!(epochs, (1..=12).collect::<Vec<u64>>());
+}
+
+pub async fn each_job_is_claimed_once_however_many_claim(registries: &Registries) {
+    let registry = registries[0].as_ref();
+    let acme = tenant(registry, "acme").await;
+    for number in 0..40 {
+        registry.submit_job(&job(&acme, &format!("{number:02}"))).await.unwrap();
+    }
+    let claimers = turns(registries).take(8).enumerate().map(async |(number, registry)| {
+        let (owner, mut ids) = (format!("gateway{number}"), Vec::new());
+        loop {
+            let claimed = registry.claim_jobs(&owner, LEASE, 3).await.unwrap();
+            if claimed.is_empty() {
+                return ids;
+            }
+            ids.extend(claimed.into_iter().map(|job| job.id));
+        }
+    });
+    let claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
+    let different: BTreeSet<_> = claimed.iter().collect();
+    assert!(different.len() == claimed.len(), "one was claimed twice");
+    // A claimer may pass over what another is claiming, and then find nothing; nothing is left over.
+    let running = registry.job_counts().await.unwrap().by_state;
+    assert_eq!((claimed.len(), running), (40, vec![(JobState::Running, 40)]));
+}
+
+pub async fn fifty_submits_under_one_key_are_one_job(registries: &Registries) {
+    let registry = registries[0].as_ref();
+    let acme = tenant(registry, "acme").await;
+    let submits = turns(registries).take(50).enumerate().map(async |(number, registry)| {
+        let new = keyed(&acme, &format!("{number:02}"), "one", "the same");
+        registry.submit_job(&new).await.unwrap()
+    });
+    let answers = join_all(submits).await;
+    assert_eq!(answers.iter().filter(|(_, new)| *new).count(), 1);
+    assert!(answers.iter().all(|(job, _)| *job == answers[0].0));
+    let listed = registry.jobs(&acme, &PageRequest::longest()).await.unwrap();
+    assert_eq!(listed.items.len(), 1);
+}
+
+pub async fn of_a_holder_and_a_reaper_one_has_the_job(registries: &Registries) {
+    let (one, other) = two(registries);
+    let acme = tenant(one, "acme").await;
+    for round in 0..8 {
+        one.submit_job(&job(&acme, &format!("{round}"))).await.unwrap();
+        let held = one.claim_jobs("one", Duration::from_micros(1), 1).await.unwrap().remove(0);
+        let end = JobEnd { state: JobState::Succeeded, result: json!({}), files: Vec::new() };
+        let claim = held.claim();
+        match join(one.finish_job(&claim, &end), other.reap_jobs(9)).await {
+            (Ok(_), Ok(reaped)) => assert!(reaped.is_empty(), "it was done"),
+            (Err(lost), Ok(reaped)) => {
+                assert_eq!((lost.code(), reaped.len()), ("job_fenced", 1));
+                one.cancel_job(&acme, &held.id).await.unwrap();
+            }
+            ends => panic!("{ends:?}"),
+        }
+    }
+}
+
+pub async fn an_effect_from_two_holders_is_recorded_once(registries: &Registries) {
+    let (one, other) = two(registries);
+    let acme = tenant(one, "acme").await;
+    one.submit_job(&job(&acme, "a")).await.unwrap();
+    let claim = one.claim_jobs("one", LEASE, 1).await.unwrap().remove(0).claim();
+    for step in 0..8 {
+        let step = format!("{step}");
+        let from = |who: &str| Effect { step: step.clone(), output: json!(who), blob: None };
+        let (from_one, from_other) = (from("one"), from("other"));
+        let first = one.record_effect(&claim, &from_one, &json!(1));
+        let second = other.record_effect(&claim, &from_other, &json!(2));
+        let (first, second) = join(first, second).await;
+        assert!(first.unwrap() != second.unwrap(), "one of them recorded it");
+    }
+    assert_eq!(one.effects(&claim.job, &PageRequest::longest()).await.unwrap().items.len(), 8);
 }

@@ -1,0 +1,3 @@
+update job
+set idempotency_key = null, request_sha256 = null
+where idempotency_key is not null and created_at < micros_now() - $1

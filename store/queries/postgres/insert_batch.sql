@@ -1,0 +1,4 @@
+insert into batch (
+    id, tenant_id, job_id, input_file_id, endpoint, completion_window, metadata, created_at, expires_at
+)
+values ($1, $2, $3, $4, $5, $6, $7, micros_now(), micros_now() + $8)

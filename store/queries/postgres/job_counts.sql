@@ -1,0 +1,1 @@
+select state, count(*) as "count!" from job group by state

@@ -1,0 +1,3 @@
+select id, job_id, input_file_id, endpoint, completion_window, metadata, created_at, expires_at
+from batch
+where job_id = ?1

@@ -1,0 +1,8 @@
+update job
+set state = 'queued',
+    attempt = 0,
+    run_at = cast(unixepoch('subsec') * 1000000 as integer),
+    error = null,
+    finished_at = null,
+    lease_epoch = lease_epoch + 1
+where tenant_id = ?1 and id = ?2 and state in ('failed', 'dead')
