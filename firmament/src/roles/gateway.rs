@@ -7,10 +7,11 @@ use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
 use scheduler::{SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use serde_json::json;
-use telemetry::{Clock, Metrics, Scope, SystemClock};
+use telemetry::{Clock, Scope, SystemClock, Tracer};
 
 use super::live::LiveArguments;
 use super::record::{Record, RegistryArguments};
+use super::traces::{self, TraceArguments};
 use crate::commands::shelf;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
@@ -27,6 +28,8 @@ pub struct Arguments {
     scheduler: SchedulerConfig,
     #[command(flatten)]
     live: LiveArguments,
+    #[command(flatten)]
+    traces: TraceArguments,
 }
 
 /// A gateway that has its address, with the scheduler that it needs.
@@ -42,9 +45,10 @@ impl Front {
         gateway: GatewayConfig,
         scheduler: SchedulerConfig,
         record: &Record,
-        metrics: &Arc<Metrics>,
+        tracer: &Tracer,
         firmware: Option<FirmwareId>,
     ) -> Result<Self, Failure> {
+        let metrics = &record.metrics;
         scheduler.limits().map_err(Failure::usage)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let live = Arc::clone(&record.live);
@@ -54,6 +58,7 @@ impl Front {
             live: Arc::clone(&live),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(&clock),
+            tracer: tracer.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             firmware,
         };
@@ -90,10 +95,10 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     for here in shelf::all(data).iter().filter(|known| known.folder.is_some()) {
         record.enter(here).await?;
     }
-    let metrics = Arc::new(Metrics::new());
+    record.metrics.build_info(env!("CARGO_PKG_VERSION"), "gateway");
+    let tracer = arguments.traces.tracer("gateway")?;
     let drain = arguments.gateway.drain_timeout;
-    let front =
-        Front::bind(arguments.gateway, arguments.scheduler, &record, &metrics, None).await?;
+    let front = Front::bind(arguments.gateway, arguments.scheduler, &record, &tracer, None).await?;
     let address = front.address();
     let (scope, answering) = (Scope::new(), Scope::new());
     front.start(&answering, &scope);
@@ -103,6 +108,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     super::end(&answering, drain).await;
     super::end(&scope, drain).await;
     record.registry.close().await;
+    traces::flush(tracer).await;
     Ok(())
 }
 

@@ -24,6 +24,7 @@ impl LiveArguments {
         let Some(address) = &self.live else { return Ok(record) };
         let address = address.expose_secret();
         let config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
+        let config = RedisConfig { metrics: Arc::clone(&record.metrics), ..config };
         let live = RedisLiveState::connect(config).await.map_err(away)?;
         Ok(Record { live: Arc::new(live), ..record })
     }

@@ -17,6 +17,7 @@ mod models;
 mod nodes;
 mod operations;
 mod pins;
+mod targets;
 mod upload;
 
 use std::sync::Arc;
@@ -78,6 +79,7 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, Need::AnyRight, routes!(lora::list_lora_adapters)))
         .routes(guard(app, Need::AnyRight, routes!(lora::list_numbered_adapters)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
+        .routes(guard(app, Need::Operator, routes!(targets::list_targets)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
         .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))
         .routes(guard(app, ADMIN, routes!(keys::create_key)))

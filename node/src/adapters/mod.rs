@@ -75,7 +75,9 @@ impl Adapters {
         generation: GenerationId,
         session: &Session,
     ) -> Result<(), WorkError> {
-        if self.engine.is_resident(generation) {
+        let resident = self.engine.is_resident(generation);
+        self.metrics.adapter_needed(resident);
+        if resident {
             return Ok(());
         }
         let turn = Turn::wait(&self.lines, generation).await;
@@ -151,7 +153,9 @@ impl Adapters {
         let permit = Arc::clone(&self.loads).acquire_owned().await;
         let held = (turn, permit.expect("this semaphore is never closed"));
         let started = Instant::now();
-        let proof = self.hand_over(held, manifest.clone(), config, weights).await?;
+        let judged = self.hand_over(held, manifest.clone(), config, weights).await;
+        self.metrics.adapter_judged(judged.as_ref().map_err(|error| error.code));
+        let proof = judged?;
         self.metrics.adapter_load(source, started.elapsed());
         Ok(proof)
     }

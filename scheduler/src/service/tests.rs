@@ -58,6 +58,7 @@ fn presence(name: &str, beat: u64) -> NodePresence {
         firmwares: Vec::new(),
         slots: 1,
         adapter_budget_bytes: 0,
+        metrics: None,
     };
     let load = NodeLoad::default();
     NodePresence { id: name.into(), tenant: "local".into(), epoch: 1, beat, capabilities, load }
