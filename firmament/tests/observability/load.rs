@@ -24,24 +24,27 @@ impl Load {
         for caller in [chats, streams, embeddings, leaves, mistakes] {
             let (client, ended) = (client.clone(), scope.clone());
             scope.spawn("caller", async move {
-                let mut number = 0;
-                while !ended.is_cancelled() {
+                let mut pace = tokio::time::interval(PAUSE);
+                for number in 0.. {
+                    if ended.is_cancelled() {
+                        return;
+                    }
+                    pace.tick().await;
                     caller(client.clone(), number).await;
-                    number += 1;
-                    tokio::time::sleep(PAUSE).await;
                 }
             });
         }
         let (url, data, ended) = (url.to_owned(), data.to_owned(), scope.clone());
         scope.spawn("adapters", async move {
+            let mut pace = tokio::time::interval(Duration::from_secs(2));
             for seed in 1.. {
                 if ended.is_cancelled() {
                     return;
                 }
+                pace.tick().await;
                 let (url, data) = (url.clone(), data.clone());
                 let added = tokio::task::spawn_blocking(move || add_adapter(&data, &url, seed));
                 added.await.expect("the command ends");
-                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
         Self(scope)
