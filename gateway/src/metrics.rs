@@ -50,6 +50,16 @@ pub struct GatewayMetrics {
     pub e2e_seconds: HistogramVec,
     /// `firmament_tokens_total{kind,adapter}`: tokens of finished requests.
     pub tokens: IntCounterVec,
+    /// How answers end.
+    pub answers: AnswerMetrics,
+    /// `firmament_offload_total{decision,reason}`: where requests went, and why.
+    pub offload: IntCounterVec,
+    adapters: LabelCap,
+}
+
+/// How answers end, and what they hold.
+#[derive(Debug)]
+pub struct AnswerMetrics {
     /// `firmament_request_prompt_tokens`: tokens of the prompt of a finished request.
     pub prompt_tokens: HistogramVec,
     /// `firmament_request_generation_tokens`: tokens of its answers.
@@ -60,9 +70,44 @@ pub struct GatewayMetrics {
     pub goodput: IntCounterVec,
     /// `firmament_streams_lost_total`: requests that had begun and broke off with their node.
     pub streams_lost: IntCounterVec,
-    /// `firmament_offload_total{decision,reason}`: where requests went, and why.
-    pub offload: IntCounterVec,
-    adapters: LabelCap,
+}
+
+impl AnswerMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        let tokens = |name, help| metrics.histogram(name, help, &[], REQUEST_TOKENS);
+        let this = Self {
+            prompt_tokens: tokens(
+                "request_prompt_tokens",
+                "Tokens of the prompt of a finished request.",
+            ),
+            generation_tokens: tokens(
+                "request_generation_tokens",
+                "Tokens of the answers to a finished request.",
+            ),
+            finished: metrics.counter(
+                "request_success_total",
+                "Answers that came to their end.",
+                &["finished_reason"],
+            ),
+            goodput: metrics.counter(
+                "goodput_requests_total",
+                "Finished requests with the first token within 1 s and 200 ms a token after it.",
+                &["placement"],
+            ),
+            streams_lost: metrics.counter(
+                "streams_lost_total",
+                "Requests that had begun and broke off with their node.",
+                &[],
+            ),
+        };
+        for reason in FinishReason::ALL {
+            this.finished.with_label_values(&[reason.as_str()]);
+        }
+        for kind in [NodeKind::Device, NodeKind::Worker] {
+            this.goodput.with_label_values(&[kind.as_str()]);
+        }
+        this
+    }
 }
 
 impl GatewayMetrics {
@@ -125,33 +170,7 @@ impl GatewayMetrics {
                 "Tokens of finished requests.",
                 &["kind", "adapter"],
             ),
-            prompt_tokens: metrics.histogram(
-                "request_prompt_tokens",
-                "Tokens of the prompt of a finished request.",
-                &[],
-                REQUEST_TOKENS,
-            ),
-            generation_tokens: metrics.histogram(
-                "request_generation_tokens",
-                "Tokens of the answers to a finished request.",
-                &[],
-                REQUEST_TOKENS,
-            ),
-            finished: metrics.counter(
-                "request_success_total",
-                "Answers that came to their end.",
-                &["finished_reason"],
-            ),
-            goodput: metrics.counter(
-                "goodput_requests_total",
-                "Finished requests with the first token within 1 s and 200 ms a token after it.",
-                &["placement"],
-            ),
-            streams_lost: metrics.counter(
-                "streams_lost_total",
-                "Requests that had begun and broke off with their node.",
-                &[],
-            ),
+            answers: AnswerMetrics::new(metrics),
             offload: metrics.counter(
                 "offload_total",
                 "Where requests went, and why.",
@@ -180,9 +199,6 @@ impl GatewayMetrics {
                 self.requests.with_label_values(&[route, "POST", class, outcome]);
             }
         }
-        for reason in FinishReason::ALL {
-            self.finished.with_label_values(&[reason.as_str()]);
-        }
         for reason in ["total", "per_address"] {
             self.connections_refused.with_label_values(&[reason]);
         }
@@ -194,7 +210,6 @@ impl GatewayMetrics {
             self.ttft_seconds.with_label_values(&labels);
             self.inter_token_seconds.with_label_values(&labels);
             self.e2e_seconds.with_label_values(&labels);
-            self.goodput.with_label_values(&[kind.as_str()]);
         }
     }
 

@@ -70,7 +70,7 @@ pub struct NodeMetrics {
     /// `firmament_decode_seconds{kind}`: from the first token to the last.
     decode_seconds: HistogramVec,
     /// `firmament_adapter_cache_total{result}`: adapters that were in memory when needed, or not.
-    adapter_cache: IntCounterVec,
+    adapter_needs: IntCounterVec,
     /// `firmament_adapter_verify_failures_total{reason}`: adapters that the engine refused.
     adapter_faults: IntCounterVec,
     /// `firmament_adapter_effect_ratio`: how much adapters change.
@@ -153,7 +153,7 @@ impl NodeMetrics {
             ),
             prefill_seconds: phase("prefill_seconds", "Reading a request's prompt."),
             decode_seconds: phase("decode_seconds", "A request's first token to its last."),
-            adapter_cache: metrics.counter(
+            adapter_needs: metrics.counter(
                 "adapter_cache_total",
                 "Adapters that requests needed and were in memory (hit) or not (miss).",
                 &["result"],
@@ -201,7 +201,7 @@ impl NodeMetrics {
             histogram.with_label_values(&kind);
         }
         for result in ["hit", "miss"] {
-            self.adapter_cache.with_label_values(&[result]);
+            self.adapter_needs.with_label_values(&[result]);
         }
         for code in ADAPTER_FAULTS {
             self.adapter_faults.with_label_values(&[code.as_str()]);
@@ -251,7 +251,7 @@ impl NodeMetrics {
 
     pub(crate) fn adapter_needed(&self, resident: bool) {
         let result = if resident { "hit" } else { "miss" };
-        self.adapter_cache.with_label_values(&[result]).inc();
+        self.adapter_needs.with_label_values(&[result]).inc();
     }
 
     /// Counts what the engine said of an adapter; what is no fault of the adapter's does not count.

@@ -66,7 +66,7 @@ impl Progress {
         self.tokens += more;
         let first = before == 0 && more > 0;
         if first || before / TOKENS_PER_EVENT != self.tokens / TOKENS_PER_EVENT {
-            self.current.event("token", [(names::TOKENS, (self.tokens as i64).into())]);
+            self.current.event("token", [(names::TOKENS, telemetry::number(self.tokens))]);
         }
     }
 

@@ -22,5 +22,5 @@ pub use labels::{LabelCap, OTHER_LABEL};
 pub use metrics::Metrics;
 pub use scope::Scope;
 pub use shutdown::shutdown_signal;
-pub use spans::{Span, SpanKind, TraceError, TraceSettings, Tracer, Value, texts};
+pub use spans::{Span, SpanKind, TraceError, TraceSettings, Tracer, Value, number, texts};
 pub use trace::TraceParent;

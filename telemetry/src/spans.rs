@@ -166,6 +166,11 @@ impl Span {
         }
     }
 
+    /// Sets a number of things.
+    pub fn count(&mut self, key: &'static str, count: u64) {
+        self.set(key, number(count));
+    }
+
     /// Marks a moment.
     pub fn event<const N: usize>(&mut self, name: &'static str, with: [(&'static str, Value); N]) {
         if let Some(span) = &mut self.0 {
@@ -188,6 +193,11 @@ impl Span {
             span.set_status(Status::error(code));
         }
     }
+}
+
+/// A number of things as an attribute.
+pub fn number(count: u64) -> Value {
+    Value::I64(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// Several names as one attribute.
@@ -265,6 +275,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_no_address_is_refused() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = TraceSettings {
             endpoint: "not an address".to_owned(),
             ratio: 1.0,

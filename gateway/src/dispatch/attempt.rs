@@ -17,7 +17,7 @@ const CANDIDATES_SHOWN_MAX: usize = 16;
 
 /// Shows what there was to choose from, and what was chosen.
 pub(super) fn show_choice(span: &mut Span, decision: &Decision) {
-    span.set(names::CANDIDATES, decision.candidates.len() as i64);
+    span.count(names::CANDIDATES, decision.candidates.len() as u64);
     show_placement(span, &decision.placement);
     for candidate in decision.candidates.iter().take(CANDIDATES_SHOWN_MAX) {
         span.event(
@@ -62,7 +62,7 @@ impl Attempt {
             span.set(names::PROVIDER_NAME, names::PROVIDER);
             span.set(names::REQUEST_MODEL, model.to_owned());
             span.set(names::RESPONSE_MODEL, task.model.firmware.to_string());
-            span.set(names::ATTEMPT, number as i64);
+            span.count(names::ATTEMPT, number as u64);
             show_adapters(&mut span, task);
             show_placement(&mut span, placement);
             if let Work::Generate(work) = &task.work {
@@ -105,7 +105,7 @@ impl Attempt {
         let before = self.tokens;
         self.tokens += more;
         if before == 0 || before / TOKENS_PER_EVENT != self.tokens / TOKENS_PER_EVENT {
-            self.span.event("token", [(names::TOKENS, (self.tokens as i64).into())]);
+            self.span.event("token", [(names::TOKENS, telemetry::number(self.tokens))]);
         }
     }
 

@@ -40,7 +40,7 @@ impl Meter {
         match event {
             Event::Text { .. } | Event::ToolCall { .. } => self.token(),
             Event::Finished { reason, .. } => {
-                self.metrics.finished.with_label_values(&[reason.as_str()]).inc();
+                self.metrics.answers.finished.with_label_values(&[reason.as_str()]).inc();
             }
             Event::Done(usage) => self.done(*usage),
             _ => {}
@@ -50,7 +50,7 @@ impl Meter {
     /// A request that had begun ended with an error.
     pub(super) fn broke_off(&self, error: &WorkError) {
         if error.code == ErrorCode::NodeLost {
-            self.metrics.streams_lost.with_label_values::<&str>(&[]).inc();
+            self.metrics.answers.streams_lost.with_label_values::<&str>(&[]).inc();
         }
     }
 
@@ -76,10 +76,14 @@ impl Meter {
         {
             metrics.tokens.with_label_values(&[kind, &self.adapter]).inc_by(count.into());
         }
-        metrics.prompt_tokens.with_label_values::<&str>(&[]).observe(prompt_tokens.into());
-        metrics.generation_tokens.with_label_values::<&str>(&[]).observe(completion_tokens.into());
+        metrics.answers.prompt_tokens.with_label_values::<&str>(&[]).observe(prompt_tokens.into());
+        metrics
+            .answers
+            .generation_tokens
+            .with_label_values::<&str>(&[])
+            .observe(completion_tokens.into());
         if self.met_targets(completion_tokens) {
-            metrics.goodput.with_label_values(&[self.placement.as_str()]).inc();
+            metrics.answers.goodput.with_label_values(&[self.placement.as_str()]).inc();
         }
     }
 

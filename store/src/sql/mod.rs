@@ -96,7 +96,7 @@ impl<D: Dialect> Registry for SqlRegistry<D> {
     }
 }
 
-#[expect(private_bounds, reason = "none of these methods is public")]
+#[expect(private_bounds, reason = "which databases there are is decided here")]
 impl<D: Dialect> SqlRegistry<D> {
     /// Connections to read with and to write with, which may be the same ones.
     pub(crate) fn new(readers: Pool<D>, writers: Pool<D>) -> Self {
