@@ -14,7 +14,6 @@ pub(crate) struct ProcessMetrics {
     resident_bytes: IntGauge,
     open_fds: IntGauge,
     max_fds: IntGauge,
-    start_seconds: Gauge,
     cpu_seconds: Counter,
 }
 
@@ -37,7 +36,6 @@ impl ProcessMetrics {
             resident_bytes: gauge("process_resident_memory_bytes", "Resident memory."),
             open_fds: gauge("process_open_fds", "Open file descriptors."),
             max_fds: gauge("process_max_fds", "File descriptors that may be open."),
-            start_seconds,
             cpu_seconds,
         }
     }

@@ -23,8 +23,8 @@ impl LiveArguments {
     pub async fn open(&self, record: Record) -> Result<Record, Failure> {
         let Some(address) = &self.live else { return Ok(record) };
         let address = address.expose_secret();
-        let config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
-        let config = RedisConfig { metrics: Arc::clone(&record.metrics), ..config };
+        let mut config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
+        config.metrics = Arc::clone(&record.metrics);
         let live = RedisLiveState::connect(config).await.map_err(away)?;
         Ok(Record { live: Arc::new(live), ..record })
     }
