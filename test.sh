@@ -19,6 +19,14 @@ no_postgres_service() {
     echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/firmament.conf
 }
 
+# The same for Prometheus, whose package would start one on every boot.
+no_prometheus_service() {
+    [[ " ${missing[*]} " == *" prometheus "* ]] || return 0
+    [ -e /etc/systemd/system/prometheus.service ] && return 0
+    mkdir -p /etc/systemd/system
+    ln -s /dev/null /etc/systemd/system/prometheus.service
+}
+
 # Debian packages for the commands that are missing.
 needs() {
     local missing=()
@@ -28,11 +36,13 @@ needs() {
     python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     command -v valgrind >/dev/null || missing+=(valgrind)
     command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v prometheus >/dev/null || missing+=(prometheus)
     command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     [ "${#missing[@]}" = 0 ] && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing ${missing[*]}"
         no_postgres_service
+        no_prometheus_service
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
     else

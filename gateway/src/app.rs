@@ -8,7 +8,7 @@ use protocol::FirmwareId;
 use serde_json::Value;
 use store::registry::AuditEvent;
 use store::{Blobs, LiveState, Registry};
-use telemetry::{Clock, Metrics, Scope};
+use telemetry::{Clock, Metrics, Scope, Tracer};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ pub struct GatewayContext {
     pub live: Arc<dyn LiveState>,
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
+    /// Makes spans.
+    pub tracer: Tracer,
     /// Both clocks.
     pub clock: Arc<dyn Clock>,
     /// The program's version.
@@ -61,6 +63,8 @@ pub struct Inner {
     pub process_metrics: Arc<Metrics>,
     /// The gateway's own.
     pub metrics: Arc<GatewayMetrics>,
+    /// Makes spans.
+    pub tracer: Tracer,
     /// Both clocks.
     pub clock: Arc<dyn Clock>,
     /// The program's version.
@@ -107,7 +111,7 @@ impl App {
         nodes: Arc<dyn Nodes>,
         scope: Scope,
     ) -> Self {
-        let GatewayContext { registry, blobs, live, metrics, clock, version, firmware } =
+        let GatewayContext { registry, blobs, live, metrics, tracer, clock, version, firmware } =
             context.clone();
         let job_metrics = JobMetrics::new(&metrics);
         let limits = Limits::new(&config, Arc::clone(&live), Arc::clone(&clock), scope.clone());
@@ -118,6 +122,7 @@ impl App {
             live,
             metrics: GatewayMetrics::new(&metrics),
             process_metrics: metrics,
+            tracer,
             clock,
             version,
             firmware,

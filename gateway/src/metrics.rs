@@ -3,13 +3,27 @@
 use std::sync::Arc;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
-use protocol::{NodeKind, Placement, PlacementReason};
+use protocol::{ErrorCode, FinishReason, NodeKind, Placement, PlacementReason};
 use scheduler::core::PlaceError;
-use telemetry::buckets::{INTER_TOKEN_SECONDS, REQUEST_SECONDS, TTFT_SECONDS};
+use telemetry::buckets::{INTER_TOKEN_SECONDS, REQUEST_SECONDS, REQUEST_TOKENS, TTFT_SECONDS};
 use telemetry::{LabelCap, Metrics};
 
 /// Adapters with a series of their own; later ones share `other`.
 const ADAPTER_LABELS_MAX: usize = 64;
+
+/// What apps wait for: their series are there from the start.
+const INFERENCE_ROUTES: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
+
+/// How a request ends, by the class of its status.
+const OUTCOMES: [(&str, &str); 7] = [
+    ("2xx", "ok"),
+    ("2xx", "error"),
+    ("4xx", "client_error"),
+    ("4xx", "quota"),
+    ("5xx", "shed"),
+    ("5xx", "error"),
+    ("none", "cancelled"),
+];
 
 /// Registered once in `firmament`, passed by `Arc`. There are no global metrics.
 #[derive(Debug)]
@@ -36,9 +50,64 @@ pub struct GatewayMetrics {
     pub e2e_seconds: HistogramVec,
     /// `firmament_tokens_total{kind,adapter}`: tokens of finished requests.
     pub tokens: IntCounterVec,
+    /// How answers end.
+    pub answers: AnswerMetrics,
     /// `firmament_offload_total{decision,reason}`: where requests went, and why.
     pub offload: IntCounterVec,
     adapters: LabelCap,
+}
+
+/// How answers end, and what they hold.
+#[derive(Debug)]
+pub struct AnswerMetrics {
+    /// `firmament_request_prompt_tokens`: tokens of the prompt of a finished request.
+    pub prompt_tokens: HistogramVec,
+    /// `firmament_request_generation_tokens`: tokens of its answers.
+    pub generation_tokens: HistogramVec,
+    /// `firmament_request_success_total{finished_reason}`: answers that came to their end.
+    pub finished: IntCounterVec,
+    /// `firmament_goodput_requests_total{placement}`: finished requests that met their targets.
+    pub goodput: IntCounterVec,
+    /// `firmament_streams_lost_total`: requests that had begun and broke off with their node.
+    pub streams_lost: IntCounterVec,
+}
+
+impl AnswerMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        let tokens = |name, help| metrics.histogram(name, help, &[], REQUEST_TOKENS);
+        let this = Self {
+            prompt_tokens: tokens(
+                "request_prompt_tokens",
+                "Tokens of the prompt of a finished request.",
+            ),
+            generation_tokens: tokens(
+                "request_generation_tokens",
+                "Tokens of the answers to a finished request.",
+            ),
+            finished: metrics.counter(
+                "request_success_total",
+                "Answers that came to their end.",
+                &["finished_reason"],
+            ),
+            goodput: metrics.counter(
+                "goodput_requests_total",
+                "Finished requests with the first token within 1 s and 200 ms a token after it.",
+                &["placement"],
+            ),
+            streams_lost: metrics.counter(
+                "streams_lost_total",
+                "Requests that had begun and broke off with their node.",
+                &[],
+            ),
+        };
+        for reason in FinishReason::ALL {
+            this.finished.with_label_values(&[reason.as_str()]);
+        }
+        for kind in [NodeKind::Device, NodeKind::Worker] {
+            this.goodput.with_label_values(&[kind.as_str()]);
+        }
+        this
+    }
 }
 
 impl GatewayMetrics {
@@ -101,6 +170,7 @@ impl GatewayMetrics {
                 "Tokens of finished requests.",
                 &["kind", "adapter"],
             ),
+            answers: AnswerMetrics::new(metrics),
             offload: metrics.counter(
                 "offload_total",
                 "Where requests went, and why.",
@@ -116,6 +186,18 @@ impl GatewayMetrics {
         for reason in PlacementReason::ALL {
             let decision = decision(reason);
             self.offload.with_label_values(&[decision, reason.as_str()]);
+        }
+        for error in PlaceError::ALL {
+            self.offload.with_label_values(&["denied", error.code().as_str()]);
+        }
+        for code in ErrorCode::ALL.iter().filter(|code| code.retryable()) {
+            self.retries.with_label_values(&[code.as_str()]);
+        }
+        for route in INFERENCE_ROUTES {
+            self.request_seconds.with_label_values(&[route]);
+            for (class, outcome) in OUTCOMES {
+                self.requests.with_label_values(&[route, "POST", class, outcome]);
+            }
         }
         for reason in ["total", "per_address"] {
             self.connections_refused.with_label_values(&[reason]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::link::JoinToken;
 use protocol::{NodeId, NodeKind};
 use reqwest::Url;
+use telemetry::Tracer;
 
 /// Everything that makes one node differ from another.
 #[derive(Debug, Clone)]
@@ -31,6 +32,10 @@ pub struct NodeConfig {
     pub adapter_bytes_max: u64,
     /// How long running work may go on after the node was told to stop.
     pub drain_max: Duration,
+    /// `host:port` where the node's metrics can be scraped, to be told to the gateway.
+    pub metrics_address: Option<String>,
+    /// Makes spans of the node's work.
+    pub tracer: Tracer,
     /// Told each time that a link is up, and to which gateway.
     pub on_link: Option<fn(&NodeConfig, &Url, &NodeId)>,
 }
@@ -54,6 +59,8 @@ impl NodeConfig {
             adapter_cache_bytes: 4 << 30,
             adapter_bytes_max: 1 << 30,
             drain_max: Duration::from_secs(30),
+            metrics_address: None,
+            tracer: Tracer::off(),
             on_link: None,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use protocol::{ErrorCode, GenerationId, NodeLoad, Work, WorkError};
-use telemetry::Scope;
+use telemetry::{Scope, Tracer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +33,7 @@ pub(crate) struct Executor {
     /// Works that are not over until their last event is on its way.
     pub(crate) works: TaskTracker,
     pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) tracer: Tracer,
     scope: Scope,
 }
 
@@ -54,8 +55,14 @@ impl Executor {
             draining: AtomicBool::new(false),
             works: TaskTracker::new(),
             metrics,
+            tracer: Tracer::off(),
             scope,
         }
+    }
+
+    /// Makes spans of the work.
+    pub(crate) fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Owns the tasks that outlive a link or drain it.

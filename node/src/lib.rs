@@ -13,6 +13,7 @@ mod http;
 mod identity;
 mod link;
 mod metrics;
+mod progress;
 mod runs;
 mod work;
 
@@ -57,11 +58,12 @@ pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Resu
         firmwares: vec![engine.firmware().clone()],
         slots: config.slots,
         adapter_budget_bytes: config.adapter_budget_bytes,
+        metrics: config.metrics_address.clone(),
     };
     let work = scope.child(); // waited for with the scope; ends by itself or with its link
     let executor =
         executor::Executor::new(engine, adapters, config.slots, Arc::clone(&metrics), work);
-    let executor = Arc::new(executor);
+    let executor = Arc::new(executor.traced(config.tracer.clone()));
     link::Links::new(config, identity, gateways, capabilities, executor, metrics)?
         .keep(&scope)
         .await

@@ -5,13 +5,49 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
-use protocol::NodeKind;
+use protocol::{AdapterProof, ErrorCode, NodeKind};
 use telemetry::Metrics;
+use telemetry::buckets::REQUEST_SECONDS;
 
 use crate::runs::EngineStats;
 
 const ADAPTER_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// How much an adapter changes the logits of its probe, as a share of them.
+const EFFECT_RATIO: &[f64] =
+    &[0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// What can be wrong with an adapter that has arrived.
+const ADAPTER_FAULTS: [ErrorCode; 6] = [
+    ErrorCode::InvalidLoraAdapter,
+    ErrorCode::AdapterUnsupported,
+    ErrorCode::AdapterBaseMismatch,
+    ErrorCode::AdapterNoEffect,
+    ErrorCode::LoraRankLimitExceeded,
+    ErrorCode::LoraByteLimitExceeded,
+];
+
+/// A part of a request's time on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// From its arrival until the engine began with it: adapters, tokens, the engine's queue.
+    Queue,
+    /// Reading the prompt.
+    Prefill,
+    /// Generating.
+    Decode,
+}
+
+impl Phase {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+        }
+    }
+}
 
 /// A node's metrics, `firmament_node_*`.
 #[derive(Debug)]
@@ -27,6 +63,18 @@ pub struct NodeMetrics {
     linked: IntGaugeVec,
     /// `firmament_node_link_reconnects_total{kind}`: dials after the first.
     reconnects: IntCounterVec,
+    /// `firmament_node_queue_seconds{kind}`: arrival until the engine began.
+    queue_seconds: HistogramVec,
+    /// `firmament_prefill_seconds{kind}`: reading the prompt.
+    prefill_seconds: HistogramVec,
+    /// `firmament_decode_seconds{kind}`: from the first token to the last.
+    decode_seconds: HistogramVec,
+    /// `firmament_adapter_cache_total{result}`: adapters that were in memory when needed, or not.
+    adapter_needs: IntCounterVec,
+    /// `firmament_adapter_verify_failures_total{reason}`: adapters that the engine refused.
+    adapter_faults: IntCounterVec,
+    /// `firmament_adapter_effect_ratio`: how much adapters change.
+    adapter_effect: HistogramVec,
     /// `firmament_node_adapter_fetch_seconds{source}`: until an adapter's files were on disk.
     adapter_fetch_seconds: HistogramVec,
     /// `firmament_node_adapter_load_seconds{source}`: until the engine had loaded and proved it.
@@ -52,6 +100,7 @@ struct EngineMetrics {
     draft_tokens: IntCounterVec,
     accepted_tokens: IntCounterVec,
     steps: IntCounterVec,
+    rows: IntCounterVec,
     preemptions: IntCounterVec,
     adapter_evictions: IntCounterVec,
 }
@@ -85,6 +134,8 @@ impl NodeMetrics {
         let counter = |name: &str, help: &str| metrics.counter(name, help, &["kind"]);
         let seconds =
             |name: &str, help: &str| metrics.histogram(name, help, &["source"], ADAPTER_SECONDS);
+        let phase =
+            |name: &str, help: &str| metrics.histogram(name, help, &["kind"], REQUEST_SECONDS);
         let this = Self {
             kind: kind.as_str(),
             running: gauge("node_running", "Requests that hold a slot."),
@@ -96,6 +147,28 @@ impl NodeMetrics {
             ),
             linked: gauge("node_linked", "1 while the link to the gateway is open."),
             reconnects: counter("node_link_reconnects_total", "Dials after the first."),
+            queue_seconds: phase(
+                "node_queue_seconds",
+                "A request's arrival at a node until the engine began with it.",
+            ),
+            prefill_seconds: phase("prefill_seconds", "Reading a request's prompt."),
+            decode_seconds: phase("decode_seconds", "A request's first token to its last."),
+            adapter_needs: metrics.counter(
+                "adapter_cache_total",
+                "Adapters that requests needed and were in memory (hit) or not (miss).",
+                &["result"],
+            ),
+            adapter_faults: metrics.counter(
+                "adapter_verify_failures_total",
+                "Adapters that arrived and were refused.",
+                &["reason"],
+            ),
+            adapter_effect: metrics.histogram(
+                "adapter_effect_ratio",
+                "Change of the logits by an adapter that was loaded, as a share of them.",
+                &[],
+                EFFECT_RATIO,
+            ),
             adapter_fetch_seconds: seconds(
                 "node_adapter_fetch_seconds",
                 "Until an adapter's files were on disk and verified.",
@@ -124,6 +197,19 @@ impl NodeMetrics {
         for gauge in [&self.running, &self.linked, &self.adapter_cache_bytes] {
             gauge.with_label_values(&kind);
         }
+        for histogram in [&self.queue_seconds, &self.prefill_seconds, &self.decode_seconds] {
+            histogram.with_label_values(&kind);
+        }
+        for result in ["hit", "miss"] {
+            self.adapter_needs.with_label_values(&[result]);
+        }
+        for code in ADAPTER_FAULTS {
+            self.adapter_faults.with_label_values(&[code.as_str()]);
+        }
+        for source in ["network", "disk"] {
+            self.adapter_fetch_seconds.with_label_values(&[source]);
+            self.adapter_load_seconds.with_label_values(&[source]);
+        }
         for counter in [&self.reconnects, &self.adapter_cache_rotten] {
             counter.with_label_values(&kind);
         }
@@ -143,6 +229,42 @@ impl NodeMetrics {
 
     pub(crate) fn outcome(&self, outcome: Outcome) {
         self.work.with_label_values(&[self.kind, outcome.as_str()]).inc();
+    }
+
+    pub(crate) const fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Whether the link to the gateway is open.
+    pub fn is_linked(&self) -> bool {
+        self.linked.with_label_values(&[self.kind]).get() > 0
+    }
+
+    pub(crate) fn phase(&self, phase: Phase, took: Duration) {
+        let seconds = match phase {
+            Phase::Queue => &self.queue_seconds,
+            Phase::Prefill => &self.prefill_seconds,
+            Phase::Decode => &self.decode_seconds,
+        };
+        seconds.with_label_values(&[self.kind]).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn adapter_needed(&self, resident: bool) {
+        let result = if resident { "hit" } else { "miss" };
+        self.adapter_needs.with_label_values(&[result]).inc();
+    }
+
+    /// Counts what the engine said of an adapter; what is no fault of the adapter's does not count.
+    pub(crate) fn adapter_judged(&self, judged: Result<&AdapterProof, ErrorCode>) {
+        match judged {
+            Ok(proof) => {
+                self.adapter_effect.with_label_values::<&str>(&[]).observe(proof.effect_ratio);
+            }
+            Err(code) if ADAPTER_FAULTS.contains(&code) => {
+                self.adapter_faults.with_label_values(&[code.as_str()]).inc();
+            }
+            Err(_) => {}
+        }
     }
 
     pub(crate) fn linked(&self, linked: bool) {
@@ -202,6 +324,7 @@ impl EngineMetrics {
                 "Tokens guessed ahead that the model drew too.",
             ),
             steps: counter("node_engine_steps_total", "Steps of the engine's loop."),
+            rows: counter("node_engine_rows_total", "Requests in the batch, summed over steps."),
             preemptions: counter(
                 "node_engine_preemptions_total",
                 "Requests that had to start over.",
@@ -233,6 +356,7 @@ impl EngineMetrics {
             (&self.draft_tokens, stats.draft_tokens_total),
             (&self.accepted_tokens, stats.accepted_tokens_total),
             (&self.steps, stats.steps_total),
+            (&self.rows, stats.rows_total),
             (&self.preemptions, stats.preemptions_total),
             (&self.adapter_evictions, stats.adapter_evictions_total),
         ];

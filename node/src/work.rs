@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::adapters::Session;
 use crate::executor::{Executor, Slot};
 use crate::metrics::Outcome;
+use crate::progress::Progress;
 
 /// Longest life of one piece of work, whatever its sender says.
 const DEADLINE_MAX: Duration = Duration::from_hours(24);
@@ -89,6 +90,9 @@ impl LinkWork {
             Ok(admitted) => admitted,
             Err(error) => return self.refuse(stream, error).await,
         };
+        let executor = &self.shared.executor;
+        let kind = executor.metrics.kind();
+        let progress = Progress::begin(&executor.tracer, kind, traceparent.as_deref());
         let span = tracing::info_span!(
             "work",
             stream,
@@ -96,7 +100,7 @@ impl LinkWork {
             traceparent,
             tracestate
         );
-        let run = self.shared.works.track_future(run(open, slot, deadline, work));
+        let run = self.shared.works.track_future(run(open, slot, deadline, (work, progress)));
         let run = self.shared.executor.works.track_future(run);
         self.shared.executor.scope().spawn("work", tracing::Instrument::instrument(run, span));
     }
@@ -162,29 +166,38 @@ impl Drop for Open {
     }
 }
 
-async fn run(open: Open, slot: Slot, deadline: Duration, work: Work) {
+async fn run(open: Open, slot: Slot, deadline: Duration, work: (Work, Progress)) {
     let shared = Arc::clone(&open.shared);
     let (stream, token) = (open.stream, open.token.clone());
+    let (work, mut progress) = work;
+    let answer = answer(&shared, stream, work, &mut progress);
     let answered = tokio::select! {
         biased;
         () = token.cancelled() => None,
-        answered = tokio::time::timeout(deadline, answer(&shared, stream, work)) => Some(answered),
+        answered = tokio::time::timeout(deadline, answer) => Some(answered),
     };
     // The slot is free before the caller can know that the work is over, and ask for more.
     drop(slot);
     open.close();
-    let (outcome, last) = match answered {
-        None => return shared.executor.metrics.outcome(Outcome::Cancelled),
-        Some(Ok(Ok(usage))) => {
-            (Outcome::Done, FromNode::Event { stream, event: Event::Done(usage) })
+    let metrics = &shared.executor.metrics;
+    let late = || WorkError::new(ErrorCode::DeadlineExceeded, "the deadline passed");
+    let last = match answered.map(|answered| answered.unwrap_or_else(|_| Err(late()))) {
+        None => {
+            progress.failed(&WorkError::new(ErrorCode::Cancelled, "nobody waits any more"));
+            return metrics.outcome(Outcome::Cancelled);
         }
-        Some(Ok(Err(error))) => (Outcome::Failed, FromNode::Failed { stream, error }),
-        Some(Err(_)) => {
-            let error = WorkError::new(ErrorCode::DeadlineExceeded, "the deadline passed");
-            (Outcome::Failed, FromNode::Failed { stream, error })
+        Some(Ok(usage)) => {
+            progress.done(usage, metrics);
+            metrics.outcome(Outcome::Done);
+            FromNode::Event { stream, event: Event::Done(usage) }
+        }
+        Some(Err(error)) => {
+            progress.failed(&error);
+            metrics.outcome(Outcome::Failed);
+            FromNode::Failed { stream, error }
         }
     };
-    shared.executor.metrics.outcome(outcome);
+    drop(progress); // what it cost does not include how long its caller takes to hear of it
     tokio::select! {
         () = token.cancelled() => {}
         () = shared.say(last) => {}
@@ -192,7 +205,12 @@ async fn run(open: Open, slot: Slot, deadline: Duration, work: Work) {
 }
 
 /// Sends every event but the last, which is returned.
-async fn answer(shared: &Shared, stream: u64, work: Work) -> Result<Usage, WorkError> {
+async fn answer(
+    shared: &Shared,
+    stream: u64,
+    work: Work,
+    progress: &mut Progress,
+) -> Result<Usage, WorkError> {
     let Shared { executor, session, .. } = shared;
     if let Work::Prove(work) = work {
         let proof = executor.adapters.prove(&work.manifest, session).await?;
@@ -201,7 +219,9 @@ async fn answer(shared: &Shared, stream: u64, work: Work) -> Result<Usage, WorkE
     }
     let mut events = executor.begin(work, session).await?;
     while let Some(event) = events.next().await {
-        match event? {
+        let event = event?;
+        progress.see(&event, &executor.metrics);
+        match event {
             Event::Done(usage) => return Ok(usage),
             event => shared.say(FromNode::Event { stream, event }).await,
         }

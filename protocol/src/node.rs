@@ -69,6 +69,9 @@ pub struct NodeCapabilities {
     pub slots: u32,
     /// Memory for adapters.
     pub adapter_budget_bytes: u64,
+    /// `host:port` where its metrics can be scraped, if it has a listener for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
 }
 
 /// How a node is doing; said in every heartbeat.

@@ -251,6 +251,20 @@ pub enum FinishReason {
     ToolCalls,
 }
 
+impl FinishReason {
+    /// Every reason, for metrics that start at 0.
+    pub const ALL: [Self; 3] = [Self::Stop, Self::Length, Self::ToolCalls];
+
+    /// The reason as OpenAI's API, a label and a span write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+        }
+    }
+}
+
 /// One token that was drawn, or that stands in the prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenLogprob {

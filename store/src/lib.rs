@@ -5,6 +5,7 @@
 mod blobs;
 mod error;
 pub mod live;
+mod metrics;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub mod registry;

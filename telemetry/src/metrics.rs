@@ -2,6 +2,7 @@
 //! Owns: the prefix, one registry per process passed by `Arc`. Never: global state, what is measured.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use prometheus::core::Collector;
@@ -9,7 +10,9 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::disk;
 use crate::process::ProcessMetrics;
+use crate::runtime::RuntimeMetrics;
 
 const PREFIX: &str = "firmament";
 
@@ -22,6 +25,8 @@ const PREFIX: &str = "firmament";
 pub struct Metrics {
     registry: Registry,
     process: ProcessMetrics,
+    runtime: RuntimeMetrics,
+    disks: Mutex<Vec<PathBuf>>,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -50,7 +55,19 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let process = ProcessMetrics::register(&registry);
-        Self { registry, process, known: Mutex::default() }
+        let runtime = RuntimeMetrics::register(&registry);
+        Self { registry, process, runtime, disks: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Says which program this is: `firmament_build_info{version,role} 1`.
+    pub fn build_info(&self, version: &str, role: &str) {
+        let info = self.gauge("build_info", "What runs: always 1.", &["version", "role"]);
+        info.with_label_values(&[version, role]).set(1);
+    }
+
+    /// From now on shows how much room there is on the disk of `folder`.
+    pub fn watch_disk(&self, folder: &Path) {
+        self.disks.lock().push(folder.to_owned());
     }
 
     /// Counts events. Name it `…_total`. Without labels it is exported as 0 at once.
@@ -112,9 +129,13 @@ impl Metrics {
         histogram
     }
 
-    /// Everything, in the Prometheus text format 0.0.4; the process's own metrics are read now.
+    /// Everything, in the Prometheus text format 0.0.4; the process's own metrics are read now, and
+    /// those of the runtime that this is called in.
     pub fn encode(&self) -> String {
         self.process.refresh();
+        self.runtime.refresh();
+        let disks = self.disks.lock().clone();
+        disk::show(self, &disks);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("registered metrics have names and writing to a string cannot fail")

@@ -23,6 +23,15 @@ impl TraceParent {
         Self { trace_id, span_id, flags: SAMPLED | RANDOM }
     }
 
+    /// A place in a trace with these flags; those that are not known are left out.
+    pub(crate) fn with_flags(trace_id: NonZeroU128, span_id: NonZeroU64, flags: u8) -> Self {
+        Self { trace_id, span_id, flags: flags & (SAMPLED | RANDOM) }
+    }
+
+    pub(crate) const fn flags(self) -> u8 {
+        self.flags
+    }
+
     /// The same trace, one span further.
     #[must_use]
     pub fn child(self, span_id: NonZeroU64) -> Self {
@@ -47,7 +56,7 @@ impl TraceParent {
         if version == 0xff || too_long {
             return None;
         }
-        Some(Self { trace_id, span_id, flags: flags & (SAMPLED | RANDOM) })
+        Some(Self::with_flags(trace_id, span_id, flags))
     }
 }
 

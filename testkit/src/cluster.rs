@@ -13,7 +13,7 @@ use protocol::{Digest, NodeKind, TenantId};
 use scheduler::core::Snapshot;
 use scheduler::{Leadership, SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry};
-use telemetry::{Clock, Metrics, Scope, SystemClock};
+use telemetry::{Clock, Metrics, Scope, SystemClock, Tracer};
 use worker::{WorkerConfig, WorkerContext};
 
 use crate::Client;
@@ -83,6 +83,7 @@ impl ClusterSpec {
             live: Arc::clone(&live),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
+            tracer: Tracer::off(),
             version: "0.0.0-test".to_owned(),
             firmware: None,
         };

@@ -1,5 +1,5 @@
 //! What the tests of this project share: tiny firmwares and adapters, a mock engine, whole clusters in one
-//! process, an OpenAI client, a real Postgres, a real Redis.
+//! process, an OpenAI client, a real Postgres, a real Redis, a real Prometheus.
 //! Owns: things made up for tests, each named as such. Never: anything that ships.
 
 #[cfg(feature = "cluster")]
@@ -12,6 +12,8 @@ mod firmware;
 mod mock_engine;
 #[cfg(unix)]
 mod postgres;
+#[cfg(feature = "cluster")]
+mod prometheus;
 mod redis;
 
 #[cfg(feature = "cluster")]
@@ -26,4 +28,6 @@ pub use firmware::{TINY_NAME, TINY_PAGE_BYTES, tiny_engine, tiny_firmware, tiny_
 pub use mock_engine::{MockConfig, MockEngine, mock_text, mock_tokens};
 #[cfg(unix)]
 pub use postgres::{Database, Postgres};
+#[cfg(feature = "cluster")]
+pub use prometheus::{Prometheus, Sample, dashboards, promtool};
 pub use redis::Redis;

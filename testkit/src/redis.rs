@@ -157,8 +157,8 @@ impl Drop for Redis {
     }
 }
 
-/// A free port below those that outgoing connections take, so that it stays free while Redis is stopped.
-fn free_port() -> u16 {
+/// A free port below those that outgoing connections take, so that it stays free while its server is stopped.
+pub(crate) fn free_port() -> u16 {
     let number = |attempt: u32| 10_000 + (RandomState::new().hash_one(attempt) % 20_000) as u16;
     let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     (0..1000).map(number).find(free).expect("a free port")

@@ -35,6 +35,8 @@ pub struct EngineStats {
     pub accepted_tokens_total: u64,
     /// Steps since the start.
     pub steps_total: u64,
+    /// Sequences that took part in them, summed over steps: divided by the steps it is the batch's size.
+    pub rows_total: u64,
     /// Sequences that had to give their pages back and start over, since the start.
     pub preemptions_total: u64,
     /// Adapters that had to go since the start.

@@ -249,6 +249,7 @@ impl StepLoop {
         let decodes = order.iter().filter(|&&i| self.running[i].decodes()).count();
         let prompt_tokens = tokens.iter().sum::<usize>() - decodes;
         let took = before.elapsed();
+        self.shared.stats.lock().rows_total += order.len() as u64;
         let mut of_sequence: Vec<Option<SliceOutput>> = tokens.iter().map(|_| None).collect();
         for (index, output) in order.into_iter().zip(outputs) {
             of_sequence[index] = Some(output);

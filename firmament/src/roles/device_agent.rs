@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use device_agent::{DeviceAgentConfig, DeviceAgentContext, DeviceMetrics};
-use node::{NodeContext, NodeMetrics};
+use node::{NodeConfig, NodeContext, NodeMetrics};
 use protocol::NodeKind;
-use telemetry::{Metrics, Scope};
+use telemetry::Scope;
 
 use super::dial::{DialArguments, ended};
 use super::engine::EngineArguments;
+use super::scrape::{Scrape, ScrapeArguments};
+use super::traces::{self, TraceArguments};
 use crate::data::DataDir;
 use crate::failure::Failure;
 
@@ -22,26 +24,39 @@ pub struct Arguments {
     dial: DialArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    scrape: ScrapeArguments,
+    #[command(flatten)]
+    traces: TraceArguments,
 }
 
 /// Runs the role until it is told to stop.
 pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let _held = data.lock()?;
     let known = arguments.engine.known(data)?;
+    let scrape = arguments.scrape.bind().await?;
+    let tracer = arguments.traces.tracer("device-agent")?;
     let engine = arguments.engine.start(data, &known).await?;
-    let metrics = Metrics::new();
+    let process = super::process_metrics(data, "device-agent");
+    let metrics = Arc::new(NodeMetrics::register(&process, NodeKind::Device));
     let budget = arguments.engine.adapter_budget_bytes();
     let context = DeviceAgentContext {
-        node: arguments.dial.node(NodeKind::Device, data, budget)?,
-        context: NodeContext {
-            engine: Arc::new(engine.clone()),
-            metrics: Arc::new(NodeMetrics::register(&metrics, NodeKind::Device)),
+        node: NodeConfig {
+            tracer: tracer.clone(),
+            metrics_address: scrape.as_ref().and_then(Scrape::address),
+            ..arguments.dial.node(NodeKind::Device, data, budget)?
         },
-        metrics: DeviceMetrics::new(&metrics),
+        context: NodeContext { engine: Arc::new(engine.clone()), metrics: Arc::clone(&metrics) },
+        metrics: DeviceMetrics::new(&process),
     };
     let (scope, drain) = (Scope::new(), context.node.drain_max);
+    if let Some(scrape) = scrape {
+        let inner = scope.child();
+        scope.spawn("metrics", scrape.serve(process, move || metrics.is_linked(), inner));
+    }
     let running = device_agent::run(arguments.device, context, scope.clone());
     let outcome = super::node_until_told(&scope, running, drain).await;
     engine.shutdown();
+    traces::flush(tracer).await;
     outcome.map_err(ended)?
 }

@@ -9,11 +9,12 @@ use gateway::{Gateway, GatewayConfig, GatewayContext, GatewayError};
 use protocol::FirmwareId;
 use scheduler::{SchedulerConfig, SchedulerContext};
 use serde_json::json;
-use telemetry::{Clock, Metrics, Scope, SystemClock};
+use telemetry::{Clock, Scope, SystemClock, Tracer};
 
 use super::admit::AdmitArguments;
 use super::live::LiveArguments;
 use super::record::{BlobArguments, Record, RegistryArguments};
+use super::traces::{self, TraceArguments};
 use crate::commands::shelf;
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
@@ -32,6 +33,8 @@ pub struct Arguments {
     live: LiveArguments,
     #[command(flatten)]
     blobs: BlobArguments,
+    #[command(flatten)]
+    traces: TraceArguments,
     /// Run no scheduler in this process, because `firmament scheduler` runs elsewhere.
     #[arg(long, env = "FIRMAMENT_NO_SCHEDULER")]
     no_scheduler: bool,
@@ -58,12 +61,13 @@ impl Front {
         gateway: GatewayConfig,
         scheduler: Option<SchedulerConfig>,
         record: &Record,
-        metrics: &Arc<Metrics>,
+        tracer: &Tracer,
         firmware: Option<FirmwareId>,
     ) -> Result<Self, Failure> {
         if let Some(scheduler) = &scheduler {
             scheduler.limits().map_err(Failure::usage)?;
         }
+        let metrics = &record.metrics;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let context = GatewayContext {
             registry: Arc::clone(&record.registry),
@@ -71,6 +75,7 @@ impl Front {
             live: Arc::clone(&record.live),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(&clock),
+            tracer: tracer.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             firmware,
         };
@@ -113,10 +118,11 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     for here in shelf::all(data).iter().filter(|known| known.folder.is_some()) {
         record.enter(here).await?;
     }
-    let metrics = Arc::new(Metrics::new());
+    record.metrics.build_info(env!("CARGO_PKG_VERSION"), "gateway");
+    let tracer = arguments.traces.tracer("gateway")?;
     let drain = arguments.gateway.linger + arguments.gateway.drain_timeout;
     let scheduler = (!arguments.no_scheduler).then_some(arguments.scheduler);
-    let front = Front::bind(arguments.gateway, scheduler, &record, &metrics, None).await?;
+    let front = Front::bind(arguments.gateway, scheduler, &record, &tracer, None).await?;
     let address = front.address();
     let (scope, answering) = (Scope::new(), Scope::new());
     front.start(&answering, &scope);
@@ -126,6 +132,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     super::end(&answering, drain).await;
     super::end(&scope, drain).await;
     record.registry.close().await;
+    traces::flush(tracer).await;
     Ok(())
 }
 

@@ -37,7 +37,8 @@ impl LiveArguments {
             (None, None) => return Ok(record),
         };
         let address = address.expose_secret();
-        let config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
+        let mut config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
+        config.metrics = Arc::clone(&record.metrics);
         let live = RedisLiveState::connect(config).await.map_err(away)?;
         Ok(Record { live: Arc::new(live), shared: true, ..record })
     }

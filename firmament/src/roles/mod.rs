@@ -19,6 +19,9 @@ mod ready;
 pub mod record;
 #[cfg(feature = "gateway")]
 pub mod scheduler;
+#[cfg(any(feature = "worker", feature = "device-agent"))]
+mod scrape;
+mod traces;
 #[cfg(feature = "up")]
 pub mod up;
 #[cfg(feature = "worker")]
@@ -72,6 +75,15 @@ async fn end(scope: &Scope, drain: Duration) {
     for task in scope.shutdown(drain + SHUTDOWN_SPARE).await {
         tracing::warn!(task, "task {task} did not end in time");
     }
+}
+
+/// The metrics of a process that only runs a node.
+#[cfg(any(feature = "worker", feature = "device-agent"))]
+fn process_metrics(data: &crate::data::DataDir, role: &str) -> std::sync::Arc<telemetry::Metrics> {
+    let metrics = telemetry::Metrics::new();
+    metrics.build_info(env!("CARGO_PKG_VERSION"), role);
+    metrics.watch_disk(data.root());
+    std::sync::Arc::new(metrics)
 }
 
 /// Runs one node until it ends by itself, or until the process is told to stop and the node drained.

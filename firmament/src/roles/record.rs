@@ -14,6 +14,7 @@ use store::{
     Blobs, LiveState, MemoryLimits, MemoryLiveState, PostgresRegistry, PostgresUrl, Registry,
     SqliteRegistry, StoreError,
 };
+use telemetry::Metrics;
 use time::OffsetDateTime;
 
 use crate::commands::shelf::Known;
@@ -62,13 +63,24 @@ impl RegistryArguments {
 impl Place {
     /// Opens the registry and brings it to this release's schema.
     pub async fn open(&self, data: &DataDir) -> Result<Arc<dyn Registry>, Failure> {
+        self.open_measured(data, &Metrics::new()).await
+    }
+
+    /// The same for a server, which shows in `metrics` how the registry does.
+    async fn open_measured(
+        &self,
+        data: &DataDir,
+        metrics: &Metrics,
+    ) -> Result<Arc<dyn Registry>, Failure> {
         let opened: Result<Arc<dyn Registry>, StoreError> = match self {
             Self::Sqlite(path) => {
                 data.create()?;
-                SqliteRegistry::open(path).await.map(|opened| Arc::new(opened) as _)
+                let opened = SqliteRegistry::open(path).await;
+                opened.map(|opened| Arc::new(opened.measured(metrics)) as _)
             }
             Self::Postgres(url) => {
-                PostgresRegistry::open(url).await.map(|opened| Arc::new(opened) as _)
+                let opened = PostgresRegistry::open(url).await;
+                opened.map(|opened| Arc::new(opened.measured(metrics)) as _)
             }
         };
         opened.map_err(broken)
@@ -96,6 +108,8 @@ pub struct Record {
     pub live: Arc<dyn LiveState>,
     /// Other processes see the live state too.
     pub shared: bool,
+    /// What all of it and its user measure.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Record {
@@ -103,10 +117,12 @@ impl Record {
     pub async fn open(data: &DataDir, registry: &RegistryArguments) -> Result<Self, Failure> {
         let place = registry.place(data)?;
         data.create()?;
-        let registry = place.open(data).await?;
+        let metrics = Arc::new(Metrics::new());
+        metrics.watch_disk(data.root());
+        let registry = place.open_measured(data, &metrics).await?;
         let blobs = Blobs::open(&data.blobs()).map_err(broken)?;
         let live = MemoryLiveState::new(MemoryLimits::default());
-        Ok(Self { registry, blobs, live: Arc::new(live), shared: false })
+        Ok(Self { registry, blobs, live: Arc::new(live), shared: false, metrics })
     }
 
     /// Makes a firmware known, so that adapters can be bound to it.

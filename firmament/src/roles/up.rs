@@ -15,7 +15,7 @@ use protocol::link::JoinToken;
 use protocol::{NodeKind, TenantId};
 use scheduler::SchedulerConfig;
 use store::registry::ApiKey;
-use telemetry::{Metrics, Scope};
+use telemetry::{Metrics, Scope, Tracer};
 use time::{Duration, OffsetDateTime};
 use worker::{WorkerConfig, WorkerContext};
 
@@ -24,6 +24,7 @@ use super::gateway::Front;
 use super::live::LiveArguments;
 use super::ready;
 use super::record::{Record, RegistryArguments, broken};
+use super::traces::{self, TraceArguments};
 use crate::commands::shelf::Known;
 use crate::data::DataDir;
 use crate::failure::Failure;
@@ -46,6 +47,8 @@ pub struct Arguments {
     engine: EngineArguments,
     #[command(flatten)]
     live: LiveArguments,
+    #[command(flatten)]
+    traces: TraceArguments,
 }
 
 /// What runs, as far as it has been started.
@@ -53,6 +56,7 @@ struct Up<'a> {
     data: &'a DataDir,
     record: Record,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     url: String,
     /// The gateway.
     answering: Scope,
@@ -68,10 +72,12 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let known = arguments.engine.known(data)?;
     let record = Record::open(data, &arguments.registry).await?;
     let record = arguments.live.open(record).await?;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::clone(&record.metrics);
+    metrics.build_info(env!("CARGO_PKG_VERSION"), "up");
+    let tracer = arguments.traces.tracer("up")?;
     let (gateway, scheduler) = (arguments.gateway.clone(), arguments.scheduler.clone());
     let drain = gateway.linger + gateway.drain_timeout;
-    let front = Front::bind(gateway, Some(scheduler), &record, &metrics, Some(known.id())).await?;
+    let front = Front::bind(gateway, Some(scheduler), &record, &tracer, Some(known.id())).await?;
     let address = front.address();
     let keyless = arguments.gateway.listen.ip().is_loopback() && !arguments.gateway.require_key;
     let url = ready::own_url(address);
@@ -79,6 +85,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
         data,
         record,
         metrics,
+        tracer,
         url,
         answering: Scope::new(),
         working: Scope::new(),
@@ -104,6 +111,7 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     }
     super::end(&up.rest, std::time::Duration::ZERO).await;
     up.record.registry.close().await;
+    traces::flush(up.tracer).await;
     outcome
 }
 
@@ -172,7 +180,8 @@ impl Up<'_> {
         let adapter_budget_bytes = arguments.engine.adapter_budget_bytes();
         // The gateway tells callers that time is up; nodes that left first would look lost.
         let drain_max = arguments.gateway.drain_timeout + super::SHUTDOWN_SPARE / 2;
-        Ok(NodeConfig { join_token, adapter_budget_bytes, drain_max, ..config })
+        let tracer = self.tracer.clone();
+        Ok(NodeConfig { join_token, adapter_budget_bytes, drain_max, tracer, ..config })
     }
 
     /// A token that lets one node in, for a few minutes.

@@ -62,7 +62,13 @@ impl Role {
     /// Starts it and waits for a line of its output that begins with `begins`.
     pub fn start(data: &Path, arguments: &[&str], begins: &str) -> Self {
         let mut command = firmament(data);
-        let started = command.args(arguments).stdout(Stdio::piped()).spawn();
+        command.args(arguments);
+        Self::run(command, begins)
+    }
+
+    /// The same for a command that was made ready.
+    pub fn run(mut command: Command, begins: &str) -> Self {
+        let started = command.stdout(Stdio::piped()).spawn();
         let mut child = started.expect("the binary starts");
         let out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (send, lines) = mpsc::sync_channel(16);
@@ -76,7 +82,7 @@ impl Role {
         let said = line.ok().and_then(|line| Some(line.strip_prefix(begins)?.to_owned()));
         let Some(said) = said else {
             let _ = child.kill();
-            panic!("{arguments:?} did not say `{begins}`: {:?}", child.wait());
+            panic!("{command:?} did not say `{begins}`: {:?}", child.wait());
         };
         Self { child, said, lines }
     }

@@ -5,6 +5,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
+use telemetry::SpanKind;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
@@ -12,7 +13,7 @@ use super::{ApiToken, Caller, LOCAL_TENANT, Right};
 use crate::app::App;
 use crate::core::{check_direct, check_host, check_origin};
 use crate::error::ApiError;
-use crate::http::Peer;
+use crate::http::{Peer, RequestContext};
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,11 @@ async fn authorise(
     next: Next,
 ) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
-    match admit(&app, need, request.headers(), request.uri(), peer).await {
+    let context = request.extensions().get::<RequestContext>();
+    let span = context.map(|context| context.span("auth", SpanKind::Internal));
+    let admitted = admit(&app, need, request.headers(), request.uri(), peer).await;
+    drop(span);
+    match admitted {
         Ok(Some(caller)) => {
             tracing::Span::current().record("tenant", caller.tenant.as_str());
             request.extensions_mut().insert(caller);

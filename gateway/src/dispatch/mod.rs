@@ -2,6 +2,7 @@
 //! Owns: the routing snapshot as this gateway sees it, requests in flight, one retry, the numbers of
 //! each request. Never: the choice itself (that is [`scheduler::core::place`]), the link.
 
+mod attempt;
 mod meter;
 mod nodes;
 mod placements;

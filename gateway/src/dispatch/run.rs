@@ -5,9 +5,11 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use protocol::{ErrorCode, Event, NodeKind, Placement, Work, WorkError};
 use scheduler::core::{PlaceError, PlaceRequest};
+use telemetry::SpanKind;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::{Attempt, show_choice};
 use super::meter::Meter;
 use super::tally::Tally;
 use super::{Events, ExecuteContext, Lease};
@@ -63,14 +65,24 @@ pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
     };
     let tokens = u64::from(task.cost.total());
     let mut last_error = None;
-    for _ in 0..ATTEMPTS_MAX {
+    let mut before = None;
+    for number in 1..=ATTEMPTS_MAX {
+        let mut choosing = task.context.span("schedule", SpanKind::Internal);
         let placed = app.placements.lease(&request, tokens, app.config.placement_wait).await;
         let lease = match placed {
             Ok(lease) => lease,
-            Err(error) => return Err(last_error.unwrap_or_else(|| unplaced(app, error))),
+            Err(error) => {
+                choosing.fail(error.code().as_str());
+                return Err(last_error.unwrap_or_else(|| unplaced(app, error)));
+            }
         };
-        let node = lease.decision.placement.node.clone();
-        match begin(app, &task, lease, deadline).await {
+        show_choice(&mut choosing, &lease.decision);
+        drop(choosing);
+        let placement = &lease.decision.placement;
+        let node = placement.node.clone();
+        let attempt = Attempt::begin(&task, placement, number, before);
+        before = attempt.context();
+        match begin(app, &task, (lease, attempt), deadline).await {
             Ok(run) => return Ok(run),
             Err(error) if error.code.retryable() && !app.drained.is_cancelled() => {
                 let code = error.code.as_str();
@@ -93,22 +105,24 @@ fn unplaced(app: &App, error: PlaceError) -> ApiError {
 async fn begin(
     app: &App,
     task: &Task<'_>,
-    lease: Lease,
+    (lease, mut attempt): (Lease, Attempt),
     deadline: Instant,
 ) -> Result<Run, WorkError> {
     let placement = lease.decision.placement.clone();
     let context = ExecuteContext {
         request_id: task.context.id.clone(),
         deadline: deadline.saturating_duration_since(Instant::now()),
-        traceparent: Some(task.context.trace.to_string()),
+        traceparent: Some(attempt.context().unwrap_or(task.context.trace).to_string()),
         tracestate: task.context.tracestate.clone(),
     };
     let sent = app.nodes.execute(&placement.node, task.work.clone(), context);
-    let events = timeout_at(deadline, sent).await.map_err(|_| too_late())??;
+    let sent = timeout_at(deadline, sent).await.unwrap_or_else(|_| Err(too_late()));
+    let events = sent.inspect_err(|error| attempt.failed(error))?;
     let meter = Meter::new(app, task, &placement);
     let tally = Tally::begun(task.permit.clone(), task.cost.prompt_tokens);
     let drained = app.drained.clone();
-    let mut running = Running { events, deadline, drained, meter, tally, lease: Some(lease) };
+    let lease = Some(lease);
+    let mut running = Running { events, deadline, drained, meter, tally, attempt, lease };
     let first = running.next().await;
     if first.as_ref().is_err_and(|error| error.code != ErrorCode::DeadlineExceeded) {
         running.tally.nothing_ran();
@@ -119,6 +133,7 @@ async fn begin(
     let rest = stream::unfold((!over).then_some(running), |running| async {
         let mut running = running?;
         let event = running.next().await;
+        let _ = event.as_ref().inspect_err(|error| running.meter.broke_off(error));
         let over = matches!(event, Err(_) | Ok(Event::Done(_)));
         Some((event, (!over).then_some(running)))
     });
@@ -132,11 +147,16 @@ struct Running {
     drained: CancellationToken,
     meter: Meter,
     tally: Tally,
+    attempt: Attempt,
     lease: Option<Lease>,
 }
 
 impl Running {
     async fn next(&mut self) -> Result<Event, WorkError> {
+        self.hear().await.inspect_err(|error| self.attempt.failed(error))
+    }
+
+    async fn hear(&mut self) -> Result<Event, WorkError> {
         let next = tokio::select! {
             biased;
             next = timeout_at(self.deadline, self.events.next()) => next.map_err(|_| too_late())?,
@@ -150,6 +170,7 @@ impl Running {
         })?;
         self.meter.see(&event);
         self.tally.see(&event);
+        self.attempt.see(&event);
         if matches!(event, Event::Done(_)) {
             self.lease = None;
         }

@@ -1,12 +1,13 @@
 //! What is known of a request from its head.
 
+use std::borrow::Cow;
 use std::num::{NonZeroU64, NonZeroU128};
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use protocol::{NodeKind, RequestId};
-use telemetry::TraceParent;
+use telemetry::{Span, SpanKind, TraceParent, Tracer};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -28,25 +29,40 @@ pub struct RequestContext {
     pub tracestate: Option<String>,
     /// When its head was read.
     pub started: Instant,
+    /// Makes the spans of its parts.
+    tracer: Tracer,
+}
+
+/// Where the caller stands in a trace, if it says so.
+pub fn caller_of(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
 }
 
 impl RequestContext {
-    /// Reads `x-request-id`, `traceparent` and `tracestate`, or makes the first two.
-    pub fn read(headers: &HeaderMap) -> Self {
+    /// Reads `x-request-id`, `traceparent` and `tracestate`, or makes the first two. `span` is the
+    /// request's own, and `tracer` makes those of its parts.
+    pub fn read(headers: &HeaderMap, span: &Span, tracer: Tracer) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let usable = |id: &&str| {
             (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
         };
         let id = text("x-request-id").filter(usable).map(RequestId::from);
-        let span = rand::random::<NonZeroU64>();
-        let parent = text("traceparent").and_then(TraceParent::parse);
-        let trace = parent.map_or_else(
-            || TraceParent::root(rand::random::<NonZeroU128>(), span),
-            |parent| parent.child(span),
-        );
+        let parent = caller_of(headers);
+        let trace = span.context().unwrap_or_else(|| {
+            let span = rand::random::<NonZeroU64>();
+            parent.map_or_else(
+                || TraceParent::root(rand::random::<NonZeroU128>(), span),
+                |parent| parent.child(span),
+            )
+        });
         let id = id.unwrap_or_else(|| RequestId(Uuid::now_v7().to_string()));
         let tracestate = parent.and_then(|_| tracestate(headers));
-        Self { id, trace, tracestate, started: Instant::now() }
+        Self { id, trace, tracestate, started: Instant::now(), tracer }
+    }
+
+    /// Begins a span of a part of this request.
+    pub fn span(&self, name: impl Into<Cow<'static, str>>, kind: SpanKind) -> Span {
+        self.tracer.start(name, kind, Some(self.trace))
     }
 }
 

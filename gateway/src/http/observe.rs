@@ -12,9 +12,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Frame;
+use telemetry::{Span, SpanKind, Tracer, names};
 use tracing::Instrument as _;
 
 use super::RequestContext;
+use super::context::caller_of;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::metrics::GatewayMetrics;
@@ -25,9 +27,13 @@ const API_VERSION: &str = "2020-10-01";
 
 /// Observes one request from its head to the last byte of its reply.
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let context = RequestContext::read(request.headers());
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.unwrap_or("unmatched").to_owned();
+    // Looks at health and metrics are no requests that anybody follows, and links last for days.
+    let traced = route.starts_with("/v1/") && route != "/v1/nodes/link";
+    let tracer = if traced { app.tracer.clone() } else { Tracer::off() };
+    let served = served(&tracer, &route, &request);
+    let context = RequestContext::read(request.headers(), &served, tracer);
     let span = tracing::info_span!(
         "request",
         http.route = route,
@@ -35,7 +41,9 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
         trace.id = format!("{:032x}", context.trace.trace_id),
         tenant = tracing::field::Empty
     );
-    let counted = Counted::begin(&app, route, request.method().clone());
+    let mut counted = Counted::begin(&app, route, request.method().clone());
+    counted.span = served;
+    counted.span.set(names::REQUEST_ID, context.id.as_str().to_owned());
     request.extensions_mut().insert(context.clone());
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let mut response =
@@ -43,6 +51,16 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     add_headers(&mut response, &context);
     span.in_scope(|| counted.log(&context, &response));
     counted.answered(&context, response)
+}
+
+/// The request's span, under the caller's if it is traced.
+fn served(tracer: &Tracer, route: &str, request: &Request) -> Span {
+    let method = method(request.method());
+    let parent = caller_of(request.headers());
+    let mut span = tracer.start(format!("{method} {route}"), SpanKind::Server, parent);
+    span.set(names::HTTP_METHOD, method.to_owned());
+    span.set(names::HTTP_ROUTE, route.to_owned());
+    span
 }
 
 fn add_headers(response: &mut Response, context: &RequestContext) {
@@ -63,13 +81,15 @@ struct Counted {
     method: Method,
     status: Option<StatusCode>,
     outcome: &'static str,
+    span: Span,
 }
 
 impl Counted {
     fn begin(app: &App, route: String, method: Method) -> Self {
         let metrics = Arc::clone(&app.metrics);
         metrics.inflight.with_label_values::<&str>(&[]).inc();
-        Self { metrics, route, method, status: None, outcome: "cancelled" }
+        let span = Span::none();
+        Self { metrics, route, method, status: None, outcome: "cancelled", span }
     }
 
     fn log(&self, context: &RequestContext, response: &Response) {
@@ -111,6 +131,10 @@ impl Counted {
         let seconds = context.started.elapsed().as_secs_f64();
         self.metrics.request_seconds.with_label_values(&[&self.route]).observe(seconds);
         self.status = Some(response.status());
+        self.span.set(names::HTTP_STATUS, i64::from(response.status().as_u16()));
+        if let Some(error) = response.extensions().get::<Arc<ApiError>>() {
+            self.span.fail(error.code());
+        }
         let Some(end) = response.extensions().get::<StreamEnd>().cloned() else {
             self.outcome = outcome(response.status());
             return response;
@@ -123,13 +147,8 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.metrics.inflight.with_label_values::<&str>(&[]).dec();
         let class = self.status.map_or("none", code_class);
-        let method = match self.method {
-            Method::GET | Method::POST | Method::PUT | Method::DELETE | Method::HEAD => {
-                self.method.as_str()
-            }
-            _ => "other",
-        };
-        let labels = [self.route.as_str(), method, class, self.outcome];
+        self.span.set(names::OUTCOME, self.outcome);
+        let labels = [self.route.as_str(), method(&self.method), class, self.outcome];
         self.metrics.requests.with_label_values(&labels).inc();
     }
 }
@@ -154,6 +173,14 @@ impl HttpBody for CountedBody {
             self.counted.outcome = if self.end.failed() { "error" } else { "ok" };
         }
         polled
+    }
+}
+
+/// A method that a caller made up is counted with all such.
+fn method(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::POST | Method::PUT | Method::DELETE | Method::HEAD => method.as_str(),
+        _ => "other",
     }
 }
 

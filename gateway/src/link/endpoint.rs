@@ -115,7 +115,8 @@ impl Reader<'_> {
     /// Until the link ends; why, if the node is at fault.
     async fn read(&mut self) -> Option<Refusal> {
         let lease = self.links.0.config.lease;
-        let mut silent_at = Instant::now() + lease;
+        let mut heard_at = Instant::now();
+        let mut silent_at = heard_at + lease;
         loop {
             let got = tokio::select! {
                 () = self.link.mux.closing.cancelled() => return None,
@@ -133,7 +134,9 @@ impl Reader<'_> {
             match message {
                 None => {}
                 Some(FromNode::Heartbeat { load }) => {
-                    silent_at = Instant::now() + lease;
+                    let now = Instant::now();
+                    self.links.0.metrics.heartbeat(now - std::mem::replace(&mut heard_at, now));
+                    silent_at = now + lease;
                     self.beat(load);
                 }
                 Some(message @ (FromNode::Event { .. } | FromNode::Failed { .. })) => {

@@ -14,6 +14,7 @@ use store::StoreError;
 use store::registry::NewNode;
 
 use super::Links;
+use super::metrics::Enrolment;
 use crate::error::ApiError;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -23,6 +24,19 @@ const NAME_CHARS_MAX: usize = 128;
 /// Enrols a node. The node that did may ask again with the same token, in case it lost the answer.
 pub(super) async fn enrol(
     State(links): State<Links>,
+    request: Request,
+) -> Result<(StatusCode, Json<EnrolReply>), ApiError> {
+    let enrolled = admit(&links, request).await;
+    links.0.metrics.enrolled(match &enrolled {
+        Ok(_) => Enrolment::Enrolled,
+        Err(error) if error.status().is_server_error() => Enrolment::Failed,
+        Err(_) => Enrolment::Refused,
+    });
+    enrolled
+}
+
+async fn admit(
+    links: &Links,
     request: Request,
 ) -> Result<(StatusCode, Json<EnrolReply>), ApiError> {
     let body = read(request.into_body()).await?;

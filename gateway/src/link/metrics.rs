@@ -1,8 +1,35 @@
 //! What links measure, `firmament_gateway_link*`.
 
-use prometheus::{IntCounterVec, IntGaugeVec};
+use std::time::Duration;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 use protocol::link::Refusal;
 use telemetry::Metrics;
+
+/// A heartbeat is due every few seconds; a node is suspect after 15.
+const HEARTBEAT_SECONDS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0];
+
+/// How an enrolment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enrolment {
+    Enrolled,
+    /// The request or its token is not good.
+    Refused,
+    /// The registry did not take it.
+    Failed,
+}
+
+impl Enrolment {
+    const ALL: [Self; 3] = [Self::Enrolled, Self::Refused, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enrolled => "enrolled",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct LinkMetrics {
@@ -11,12 +38,14 @@ pub(super) struct LinkMetrics {
     closed: IntCounterVec,
     streams_lost: IntCounterVec,
     streams_slow: IntCounterVec,
+    enrolments: IntCounterVec,
+    heartbeat_age_seconds: HistogramVec,
 }
 
 impl LinkMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let counter = |name: &str, help: &str, labels: &[&str]| metrics.counter(name, help, labels);
-        Self {
+        let this = Self {
             links: metrics.gauge("gateway_links", "Nodes that are linked here.", &[]),
             refused: counter(
                 "gateway_link_refused_total",
@@ -34,7 +63,30 @@ impl LinkMetrics {
                 "Requests that were cancelled because their caller read too slowly.",
                 &[],
             ),
+            enrolments: counter("enrol_total", "Enrolments by their end.", &["result"]),
+            heartbeat_age_seconds: metrics.histogram(
+                "agent_heartbeat_age_seconds",
+                "How old a node's last heartbeat was when the next one came.",
+                &[],
+                HEARTBEAT_SECONDS,
+            ),
+        };
+        for refusal in Refusal::ALL {
+            this.refused.with_label_values(&[refusal.as_str()]);
+            this.closed.with_label_values(&[refusal.as_str()]);
         }
+        for enrolment in Enrolment::ALL {
+            this.enrolments.with_label_values(&[enrolment.as_str()]);
+        }
+        this
+    }
+
+    pub(super) fn enrolled(&self, how: Enrolment) {
+        self.enrolments.with_label_values(&[how.as_str()]).inc();
+    }
+
+    pub(super) fn heartbeat(&self, age: Duration) {
+        self.heartbeat_age_seconds.with_label_values::<&str>(&[]).observe(age.as_secs_f64());
     }
 
     pub(super) fn links(&self, count: usize) {

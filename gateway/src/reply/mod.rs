@@ -38,9 +38,5 @@ pub struct Head {
 }
 
 const fn finish_reason(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-        FinishReason::ToolCalls => "tool_calls",
-    }
+    reason.as_str()
 }

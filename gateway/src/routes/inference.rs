@@ -1,12 +1,18 @@
 //! What chat, completions and embeddings share: the head of a reply and its headers.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use protocol::Placement;
+use telemetry::{SpanKind, names};
 use uuid::Uuid;
 
-use crate::access::Permit;
+use crate::access::{Caller, Permit};
 use crate::app::App;
+use crate::core::Cost;
+use crate::error::ApiError;
+use crate::http::RequestContext;
 use crate::models::ResolvedModel;
 use crate::reply::Head;
 
@@ -19,6 +25,19 @@ pub(super) fn head(app: &App, prefix: &str, model: &ResolvedModel) -> Head {
         fingerprint: Some(model.fingerprint()),
         adapter_generation: Some(model.generations()).filter(|ids| !ids.is_empty()),
     }
+}
+
+/// Lets the request in, within what its tenant may ask for.
+pub(super) async fn admit(
+    app: &App,
+    caller: &Caller,
+    context: &RequestContext,
+    cost: Cost,
+) -> Result<Arc<Permit>, ApiError> {
+    let mut span = context.span("admit", SpanKind::Internal);
+    span.set(names::COST_TOKENS, i64::from(cost.total()));
+    let admitted = app.limits.admit(&caller.tenant, cost).await;
+    admitted.inspect_err(|error| span.fail(error.code()))
 }
 
 /// Adds where the request ran, why, on which generations, and what is left of the tenant's limits.

@@ -20,6 +20,7 @@ mod models;
 mod nodes;
 mod operations;
 mod pins;
+mod targets;
 mod upload;
 
 use std::sync::Arc;
@@ -97,6 +98,7 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, INFERENCE, routes!(jobs::cancel_job)))
         .routes(guard(app, INFERENCE, routes!(jobs::retry_job)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
+        .routes(guard(app, Need::Operator, routes!(targets::list_targets)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
         .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))
         .routes(guard(app, ADMIN, routes!(keys::create_key)))

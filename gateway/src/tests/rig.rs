@@ -16,7 +16,7 @@ use scheduler::core::{GatewayPresence, NodePresence, NodeState, Snapshot, Standi
 use serde_json::Value;
 use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
 use store::{Blobs, MemoryLimits, MemoryLiveState, SqliteRegistry};
-use telemetry::{ManualClock, Metrics, Scope};
+use telemetry::{ManualClock, Metrics, Scope, Tracer};
 use tower::ServiceExt as _;
 
 use super::mock::MockNodes;
@@ -62,6 +62,7 @@ pub(super) fn node(id: &str, kind: NodeKind) -> NodeState {
         firmwares: vec![firmware],
         slots: 4,
         adapter_budget_bytes: 1 << 30,
+        metrics: None,
     };
     let presence = NodePresence {
         id: id.into(),
@@ -94,6 +95,7 @@ impl Rig {
             live: Arc::new(MemoryLiveState::new(MemoryLimits::default())),
             metrics: Arc::clone(&metrics),
             clock: Arc::new(clock.clone()),
+            tracer: Tracer::off(),
             version: "0.0.0-test".to_owned(),
             firmware: None,
         };

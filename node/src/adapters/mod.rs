@@ -75,7 +75,9 @@ impl Adapters {
         generation: GenerationId,
         session: &Session,
     ) -> Result<(), WorkError> {
-        if self.engine.is_resident(generation) {
+        let resident = self.engine.is_resident(generation);
+        self.metrics.adapter_needed(resident);
+        if resident {
             return Ok(());
         }
         let turn = Turn::wait(&self.lines, generation).await;
@@ -150,12 +152,13 @@ impl Adapters {
         let permit = Arc::clone(&self.loads).acquire_owned().await;
         let held = (turn, permit.expect("this semaphore is never closed"));
         let started = Instant::now();
-        let loaded = self.hand_over(held, manifest.clone(), config, weights).await;
-        if loaded.is_err() && !weights_fetched && self.weights_rotted(manifest).await? {
+        let judged = self.hand_over(held, manifest.clone(), config, weights).await;
+        if judged.is_err() && !weights_fetched && self.weights_rotted(manifest).await? {
             let turn = Turn::wait(&self.lines, manifest.id()).await;
             return Box::pin(self.load(turn, manifest, session, true)).await; // fetches them
         }
-        let proof = loaded?;
+        self.metrics.adapter_judged(judged.as_ref().map_err(|error| error.code));
+        let proof = judged?;
         self.metrics.adapter_load(source, started.elapsed());
         Ok(proof)
     }

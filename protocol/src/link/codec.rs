@@ -93,6 +93,7 @@ mod tests {
             firmwares: Vec::new(),
             slots: 4,
             adapter_budget_bytes: 1 << 28,
+            metrics: None,
         };
         let node = NodeId::from("abc");
         let hello = Hello { node, protocol: PROTOCOL, capabilities };

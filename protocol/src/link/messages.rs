@@ -79,6 +79,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal, for metrics that start at 0.
+    pub const ALL: [Self; 9] = [
+        Self::Protocol,
+        Self::UnknownNode,
+        Self::Revoked,
+        Self::BadProof,
+        Self::WrongKind,
+        Self::Fenced,
+        Self::Full,
+        Self::Malformed,
+        Self::Unavailable,
+    ];
+
     /// The code as text.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -80,6 +80,21 @@ pub enum Verdict {
     Fit,
 }
 
+impl Verdict {
+    /// The verdict as a trace shows it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherKind => "other_kind",
+            Self::LacksFirmware => "lacks_firmware",
+            Self::LacksMemory => "lacks_memory",
+            Self::Tried => "tried",
+            Self::Draining => "draining",
+            Self::Busy => "busy",
+            Self::Fit => "fit",
+        }
+    }
+}
+
 /// Why nothing can take the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
@@ -101,6 +116,10 @@ pub enum PlaceError {
 }
 
 impl PlaceError {
+    /// Every one, for metrics that start at 0.
+    pub const ALL: [Self; 5] =
+        [Self::NoNode, Self::FirmwareMissing, Self::AdapterTooLarge, Self::AllTried, Self::AllBusy];
+
     /// The code that callers see.
     pub const fn code(self) -> ErrorCode {
         match self {

@@ -60,6 +60,7 @@ fn presence(name: &str, beat: u64) -> NodePresence {
         firmwares: Vec::new(),
         slots: 1,
         adapter_budget_bytes: 0,
+        metrics: None,
     };
     NodePresence {
         id: name.into(),

@@ -25,12 +25,17 @@ mod jobs;
 mod lease;
 mod values;
 
+use std::ops::{Deref, DerefMut};
+use std::time::Instant;
+
 use async_trait::async_trait;
 use protocol::TenantId;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool, Transaction};
+use telemetry::Metrics;
 
 use self::access::AccessStatements as _;
+use crate::metrics::{RegistryMetrics, Stopwatch, Use};
 use crate::{Registry, StoreError};
 
 /// The registry in an SQL database.
@@ -38,6 +43,7 @@ use crate::{Registry, StoreError};
 pub struct SqlRegistry<D: Database> {
     pub(crate) readers: Pool<D>,
     pub(crate) writers: Pool<D>,
+    metrics: RegistryMetrics,
 }
 
 /// What differs between databases beside the text of their statements.
@@ -103,35 +109,61 @@ impl<D: Dialect> Registry for SqlRegistry<D> {
     }
 }
 
-#[expect(private_bounds, reason = "none of these methods is public")]
+#[expect(private_bounds, reason = "which databases there are is decided here")]
 impl<D: Dialect> SqlRegistry<D> {
     /// Connections to read with and to write with, which may be the same ones.
-    pub(crate) const fn new(readers: Pool<D>, writers: Pool<D>) -> Self {
-        Self { readers, writers }
+    pub(crate) fn new(readers: Pool<D>, writers: Pool<D>) -> Self {
+        Self { readers, writers, metrics: RegistryMetrics::new(&Metrics::new()) }
+    }
+
+    /// Shows in `metrics` how long calls wait and take; without this nobody sees it.
+    #[must_use]
+    pub fn measured(self, metrics: &Metrics) -> Self {
+        Self { metrics: RegistryMetrics::new(metrics), ..self }
     }
 
     /// For a single statement that reads.
-    async fn reader(&self) -> Result<PoolConnection<D>, StoreError> {
-        taken(&self.readers, "acquire", self.readers.acquire()).await
+    async fn reader(&self) -> Result<Held<PoolConnection<D>>, StoreError> {
+        self.take(Use::Read, "acquire", &self.readers, self.readers.acquire()).await
     }
 
     /// For a single statement that writes.
-    async fn writer(&self) -> Result<PoolConnection<D>, StoreError> {
-        taken(&self.writers, "acquire", self.writers.acquire()).await
+    async fn writer(&self) -> Result<Held<PoolConnection<D>>, StoreError> {
+        self.take(Use::Write, "acquire", &self.writers, self.writers.acquire()).await
     }
 
     /// For several statements that read; dropped when done.
-    async fn snapshot(&self) -> Result<Transaction<'static, D>, StoreError> {
-        taken(&self.readers, "begin", self.readers.begin_with(D::BEGIN_SNAPSHOT)).await
+    async fn snapshot(&self) -> Result<Held<Transaction<'static, D>>, StoreError> {
+        let begun = self.readers.begin_with(D::BEGIN_SNAPSHOT);
+        self.take(Use::Snapshot, "begin", &self.readers, begun).await
     }
 
     /// For several statements that write, all or none; undone if dropped before its [`commit`].
-    async fn write(&self) -> Result<Transaction<'static, D>, StoreError> {
-        taken(&self.writers, "begin", self.writers.begin_with(D::BEGIN_WRITE)).await
+    async fn write(&self) -> Result<Held<Transaction<'static, D>>, StoreError> {
+        let begun = self.writers.begin_with(D::BEGIN_WRITE);
+        self.take(Use::Transaction, "begin", &self.writers, begun).await
+    }
+
+    /// Waits for a connection or transaction and begins to measure it.
+    async fn take<T>(
+        &self,
+        what: Use,
+        query: &'static str,
+        pool: &Pool<D>,
+        take: impl Future<Output = sqlx::Result<T>> + Send,
+    ) -> Result<Held<T>, StoreError> {
+        let began = Instant::now();
+        let taken = taken(pool, query, take).await;
+        self.metrics.waited(what, began.elapsed());
+        let taken = taken.inspect_err(|_| self.metrics.wait_failed())?;
+        Ok(Held { taken, _measured: Stopwatch::start(&self.metrics, what) })
     }
 
     /// The same for a tenant's adapters, generations and aliases, which change one after the other.
-    async fn write_for(&self, tenant: &TenantId) -> Result<Transaction<'static, D>, StoreError> {
+    async fn write_for(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Held<Transaction<'static, D>>, StoreError> {
         let mut transaction = self.write().await?;
         transaction.lock_tenant(tenant.as_str()).await?;
         Ok(transaction)
@@ -152,6 +184,27 @@ async fn taken<D: Dialect, T>(
     }
 }
 
-async fn commit<D: Dialect>(transaction: Transaction<'_, D>) -> Result<(), StoreError> {
-    D::answered("commit", transaction.commit()).await
+async fn commit<D: Dialect>(transaction: Held<Transaction<'static, D>>) -> Result<(), StoreError> {
+    let Held { taken, _measured } = transaction;
+    D::answered("commit", taken.commit()).await
+}
+
+/// A connection or transaction for as long as a call has it, which is measured.
+pub(crate) struct Held<T> {
+    taken: T,
+    _measured: Stopwatch,
+}
+
+impl<T: Deref> Deref for Held<T> {
+    type Target = T::Target;
+
+    fn deref(&self) -> &T::Target {
+        &self.taken
+    }
+}
+
+impl<T: DerefMut> DerefMut for Held<T> {
+    fn deref_mut(&mut self) -> &mut T::Target {
+        &mut self.taken
+    }
 }

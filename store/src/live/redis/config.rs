@@ -1,9 +1,11 @@
 //! Where Redis is and how much may be kept there.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Client, IntoConnectionInfo as _, RedisResult};
+use telemetry::Metrics;
 
 use super::error::LiveError;
 use crate::StoreError;
@@ -52,6 +54,8 @@ pub struct RedisConfig {
     pub bucket_deadline: Duration,
     /// How long any other call may take.
     pub deadline: Duration,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl RedisConfig {
@@ -68,6 +72,7 @@ impl RedisConfig {
             limits: RedisLimits::default(),
             bucket_deadline: Duration::from_millis(50),
             deadline: Duration::from_millis(250),
+            metrics: Arc::default(),
         })
     }
 

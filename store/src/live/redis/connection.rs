@@ -13,11 +13,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::LiveError;
 use super::script::Invocation;
+use crate::metrics::LiveMetrics;
 
 pub(super) struct Connection {
     client: Client,
     open: Mutex<Open>,
     connecting: tokio::sync::Mutex<()>,
+    metrics: LiveMetrics,
 }
 
 /// `count` tells a connection from the ones before it.
@@ -28,12 +30,24 @@ struct Open {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, open: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    pub(super) fn new(client: Client, metrics: LiveMetrics) -> Self {
+        let (open, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { client, open, connecting, metrics }
     }
 
     /// Runs a script, all in all within `deadline`.
     pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        invocation: &Invocation,
+        deadline: Duration,
+    ) -> Result<T, LiveError> {
+        let began = Instant::now();
+        let answer = self.ask(invocation, deadline).await;
+        self.metrics.called(invocation.script.name, began.elapsed(), answer.is_err());
+        answer
+    }
+
+    async fn ask<T: FromRedisValue>(
         &self,
         invocation: &Invocation,
         deadline: Duration,

@@ -58,6 +58,7 @@ use self::routing::Routing;
 use self::script::{BUCKET, Invocation};
 use super::{Bucket, LiveState, Presence, StreamRead, Take};
 use crate::StoreError;
+use crate::metrics::LiveMetrics;
 
 /// [`LiveState`] in Redis.
 pub struct RedisLiveState {
@@ -81,7 +82,10 @@ impl RedisLiveState {
     /// [`StoreError::Live`] if Redis is not there or refuses the user. Later on it may go and come back.
     pub async fn connect(config: RedisConfig) -> Result<Self, StoreError> {
         let redis = Arc::new(Redis {
-            connection: Connection::new(config.client.clone()),
+            connection: Connection::new(
+                config.client.clone(),
+                LiveMetrics::new(&config.metrics, script::NAMES),
+            ),
             quotas: Quotas::new(config.limits.buckets),
             routing: Routing::default(),
             config,

@@ -23,6 +23,9 @@ macro_rules! scripts {
             let hash = redis::Script::new(source).get_hash().to_owned();
             Script { name: $name, source, hash }
         });)*
+
+        /// Every script's name.
+        pub(super) const NAMES: &[&str] = &[$($name),*];
     };
 }
 
