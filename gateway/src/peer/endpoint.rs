@@ -118,6 +118,7 @@ async fn serve(
         () = peers.0.scope.cancelled() => {}
     }
     all.cancel();
+    drop(reader); // the writer ends when nobody can say more
     let _ = writer.await;
     tracing::info!(gateway.id = %dialler, "gateway {dialler} left");
 }

@@ -15,6 +15,7 @@ mod secret;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use protocol::link::encode;
 use protocol::peer::{Forward, ToHolder};
@@ -28,7 +29,6 @@ use crate::dispatch::{Events, ExecuteContext};
 use crate::link::{LinkConfig, Mux, node_lost};
 
 pub(crate) use endpoint::peer as answer;
-use futures_util::StreamExt as _;
 pub(crate) use metrics::PeerMetrics;
 pub use secret::ClusterSecret;
 

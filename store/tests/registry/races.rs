@@ -238,9 +238,9 @@ pub async fn an_effect_from_two_holders_is_recorded_once(registries: &Registries
     for step in 0..8 {
         let step = format!("{step}");
         let from = |who: &str| Effect { step: step.clone(), output: json!(who), blob: None };
-        let (from_one, from_other) = (from("one"), from("other"));
-        let first = one.record_effect(&claim, &from_one, &json!(1));
-        let second = other.record_effect(&claim, &from_other, &json!(2));
+        let (from_one, from_other, checkpoint) = (from("one"), from("other"), json!(1));
+        let first = one.record_effect(&claim, &from_one, &checkpoint);
+        let second = other.record_effect(&claim, &from_other, &checkpoint);
         let (first, second) = join(first, second).await;
         assert!(first.unwrap() != second.unwrap(), "one of them recorded it");
     }
