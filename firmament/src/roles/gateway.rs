@@ -80,8 +80,7 @@ impl Front {
             firmware,
         };
         let gateway = Gateway::bind(gateway, context).await.map_err(refused)?;
-        let scheduler =
-            scheduler.map(|config| (config, super::scheduler::context(record, metrics)));
+        let scheduler = scheduler.map(|config| (config, super::scheduler::context(record)));
         Ok(Self { gateway, scheduler })
     }
 

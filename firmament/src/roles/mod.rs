@@ -19,7 +19,6 @@ mod ready;
 pub mod record;
 #[cfg(feature = "gateway")]
 pub mod scheduler;
-#[cfg(any(feature = "worker", feature = "device-agent"))]
 mod scrape;
 mod traces;
 #[cfg(feature = "up")]

@@ -11,6 +11,7 @@ use protocol::openai::{ChatRequest, CompletionRequest, EmbeddingRequest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use telemetry::{Span, SpanKind, Tracer};
 use tokio::time::{Instant, sleep};
 
 use super::caller;
@@ -96,7 +97,9 @@ impl Request {
             if Instant::now() >= deadline {
                 return Answered::TooLate;
             }
-            let context = context(id);
+            let tracer = held.app.tracer.clone();
+            let span = tracer.start("job.request", SpanKind::Consumer, None);
+            let context = context(id, &span, tracer);
             let request_id = context.id.clone();
             let error = match self.send(held, context).await {
                 Ok(response) => {
@@ -152,8 +155,10 @@ fn whole<T: DeserializeOwned>(body: &Value) -> Result<T, ApiError> {
 }
 
 /// A request that starts a trace of its own, under an id that names the job and the line.
-fn context(id: &str) -> RequestContext {
-    RequestContext { id: RequestId::from(id), ..RequestContext::read(&HeaderMap::new()) }
+fn context(id: &str, span: &Span, tracer: Tracer) -> RequestContext {
+    let mut context = RequestContext::read(&HeaderMap::new(), span, tracer);
+    context.id = RequestId::from(id);
+    context
 }
 
 /// Whether there was no room for a request, which is not its own fault.

@@ -91,6 +91,7 @@ fn presence(name: &str) -> NodePresence {
         firmwares: Vec::new(),
         slots: 1,
         adapter_budget_bytes: 0,
+        metrics: None,
     };
     NodePresence {
         id: name.into(),
