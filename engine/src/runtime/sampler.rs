@@ -281,7 +281,7 @@ mod tests {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         weigh(Level::best(), logits, most, settings.temperature, &mut weights);
         let mut all: Vec<Candidate> = (0..).zip(weights).collect();
-        all.retain(|(_, weight)| *weight > 0.0 && *weight >= settings.min_p);
+        all.retain(|(_, weight)| *weight >= settings.min_p.max(f32::MIN_POSITIVE));
         all.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable: equals stay in order of their ids
         if settings.top_k > 0 {
             all.truncate(settings.top_k as usize);
