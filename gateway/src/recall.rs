@@ -187,6 +187,7 @@ impl<K: Eq + Hash, V: Clone> Kept<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::future::ready;
 
     use time::OffsetDateTime;
@@ -202,7 +203,7 @@ mod tests {
             id: KeyId::from("k"),
             tenant: TenantId::from("t"),
             name: "test".to_owned(),
-            scopes: Default::default(),
+            scopes: BTreeSet::default(),
             created_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: None,
             revoked_at: None,
@@ -223,7 +224,7 @@ mod tests {
         assert!(recall.key(secret(), ready(away())).await.is_err(), "never seen");
         recall.key(secret(), ready(Ok(Some(key())))).await.expect("it is there");
         assert!(known(&recall).await);
-        tokio::time::advance(KEPT_FOR - Duration::from_secs(1)).await;
+        tokio::time::advance(KEPT_FOR.saturating_sub(Duration::from_secs(1))).await;
         assert!(known(&recall).await);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(!known(&recall).await, "too long ago");

@@ -10,6 +10,7 @@ use crate::{AdapterManifest, AdapterProof, AdapterUse, ChatMessage, TenantId, To
 /// One piece of work for an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly all work is of the largest variant")]
 pub enum Work {
     /// Generate text.
     Generate(GenerateWork),

@@ -52,14 +52,13 @@ impl SchedulerMetrics {
     /// Shows whether this scheduler leads; what another leader knows of nodes is not shown here.
     pub(crate) fn lead(&self, epoch: Option<u64>) {
         self.leads.set(epoch.is_some().into());
-        match epoch {
-            Some(epoch) => self.leader_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX)),
-            None => {
-                for state in Standing::ALL {
-                    self.agents.with_label_values(&[state.as_str()]).set(0);
-                }
-                self.brake.set(0);
+        let shown = epoch.map_or(0, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
+        self.leader_epoch.set(shown);
+        if epoch.is_none() {
+            for state in Standing::ALL {
+                self.agents.with_label_values(&[state.as_str()]).set(0);
             }
+            self.brake.set(0);
         }
     }
 

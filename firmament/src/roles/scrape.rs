@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +28,7 @@ const CONNECTION_MAX: Duration = Duration::from_mins(10);
 
 /// Settings of the listener.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_field_names, reason = "they name the flags")]
 pub struct ScrapeArguments {
     /// Answer /metrics and /health/* on this address, such as 127.0.0.1:9464 [default: nowhere].
     #[arg(long, env = "FIRMAMENT_METRICS_LISTEN", value_name = "ADDRESS")]
@@ -157,7 +158,7 @@ impl Page {
     /// Compares in a time that does not depend on how much is equal.
     fn lets_in<B>(&self, request: &Request<B>) -> bool {
         let Some(token) = &self.token else { return true };
-        let said = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
+        let said = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let said = said.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
         let token = token.expose_secret().as_bytes();
         let pairs = token.iter().zip(said);

@@ -60,8 +60,8 @@ pub struct Traffic {
 impl Traffic {
     pub fn start(urls: &[String], key: &str) -> Self {
         let (stop, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
-        for url in urls.iter().cycle().take(4).cloned() {
-            let (stop, key, http) = (Arc::clone(&stop), key.to_owned(), http());
+        for url in urls.iter().cycle().take(4) {
+            let (stop, url, key, http) = (Arc::clone(&stop), url.clone(), key.to_owned(), http());
             callers.spawn(async move {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::Relaxed) {

@@ -260,7 +260,7 @@ async fn gather(held: &Held, good: bool, name: &str) -> Result<NewFile, Broken> 
         let (mut blobs, mut lines) = state;
         loop {
             if let Some(open) = &mut lines
-                && let Some(line) = open.next().await.map_err(broken)?
+                && let Some(line) = open.next().await.map_err(|cause| broken(&cause))?
             {
                 let done: BatchLineDone = serde_json::from_slice(&line.bytes)?;
                 if is_good(&done) == good {
@@ -270,7 +270,7 @@ async fn gather(held: &Held, good: bool, name: &str) -> Result<NewFile, Broken> 
                 continue;
             }
             let Some(blob) = blobs.next() else { return Ok::<_, io::Error>(None) };
-            lines = Some(Lines::of_step(held, &blob).await.map_err(broken)?);
+            lines = Some(Lines::of_step(held, &blob).await.map_err(|cause| broken(&cause))?);
         }
     });
     let (blob, size_bytes) = held.app.blobs.put_stream(lines, u64::MAX).await?;
@@ -286,6 +286,6 @@ async fn gather(held: &Held, good: bool, name: &str) -> Result<NewFile, Broken> 
     })
 }
 
-fn broken(broken: Broken) -> io::Error {
-    io::Error::other(format!("{broken:?}"))
+fn broken(cause: &Broken) -> io::Error {
+    io::Error::other(format!("{cause:?}"))
 }

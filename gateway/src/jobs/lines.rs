@@ -122,13 +122,11 @@ impl Lines {
 
     fn take(&mut self) -> Option<Vec<u8>> {
         let end = self.read[self.searched..].iter().position(|byte| *byte == b'\n');
-        match end {
-            Some(end) => Some(self.cut(self.searched + end, 1)),
-            None => {
-                self.searched = self.read.len();
-                None
-            }
-        }
+        let Some(end) = end else {
+            self.searched = self.read.len();
+            return None;
+        };
+        Some(self.cut(self.searched + end, 1))
     }
 
     fn cut(&mut self, end: usize, mark: usize) -> Vec<u8> {

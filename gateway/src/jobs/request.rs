@@ -32,6 +32,7 @@ pub const ENDPOINTS: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v
 
 /// A request that can be carried out.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a few are held at once")]
 pub enum Request {
     /// To `/v1/chat/completions`.
     Chat(ChatRequest),

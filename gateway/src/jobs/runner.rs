@@ -24,8 +24,11 @@ const PAUSE_MAX: Duration = Duration::from_mins(10);
 /// Keeps up to `jobs_running_max` jobs running until the scope is cancelled.
 pub async fn keep_running(app: App, scope: Scope) {
     let most = app.config.jobs_running_max;
+    if most == 0 {
+        return;
+    }
     let room = Arc::new(Semaphore::new(most as usize));
-    while most > 0 {
+    loop {
         let pause = rand::random_range(LOOK_EVERY / 2..=LOOK_EVERY);
         tokio::select! {
             biased;

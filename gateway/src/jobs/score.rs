@@ -165,8 +165,8 @@ mod tests {
     fn tally(pairs: &[(&str, Option<&str>, Option<&str>)]) -> Tally {
         let mut tally = Tally::new(3, true);
         for (wanted, model, base) in pairs {
-            let side = |answer: &Option<&str>| answer.map(str::to_owned);
-            tally.count(Some(&labels()), wanted, &side(model), Some(&side(base)));
+            let side = |answer: Option<&str>| answer.map(str::to_owned);
+            tally.count(Some(&labels()), wanted, &side(*model), Some(&side(*base)));
         }
         tally
     }

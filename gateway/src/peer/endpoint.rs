@@ -45,7 +45,7 @@ pub(crate) async fn peer(
             match greeted.ok().flatten() {
                 Some(dialler) => serve(&links, &inner, dialler, socket, assembler).await,
                 None => {
-                    tracing::warn!("somebody who is no gateway of this cluster was turned away")
+                    tracing::warn!("somebody who is no gateway of this cluster was turned away");
                 }
             }
         };

@@ -8,7 +8,7 @@ use store::registry::{Effect, Job, JobEnd, JobState, NewJob, PageRequest, Regist
 
 use crate::fixtures::tenant;
 
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_mins(1);
 /// Too short to be kept by anybody.
 const MOMENT: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);

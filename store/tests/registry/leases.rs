@@ -5,7 +5,7 @@ use std::time::Duration;
 use store::registry::Registry;
 use time::OffsetDateTime;
 
-pub const LONG: Duration = Duration::from_secs(600);
+pub const LONG: Duration = Duration::from_mins(10);
 const SHORT: Duration = Duration::from_millis(50);
 
 fn now() -> OffsetDateTime {

@@ -52,7 +52,7 @@ pub async fn a_file_belongs_to_one_tenant_and_its_blob_is_in_use_until_the_last_
     let names: Vec<_> = all.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["b.jsonl", "a.jsonl"], "newest first");
     let some = registry.files(&acme, Some(FilePurpose::Batch), &PageRequest::default()).await;
-    assert_eq!(some.unwrap().items, [kept.clone()]);
+    assert_eq!(some.unwrap().items, std::slice::from_ref(&kept));
     assert_eq!(registry.kept_files(&acme).await.unwrap(), KeptFiles { files: 2, bytes: 10 });
 
     assert_eq!(registry.delete_file(&acme, &kept.id).await.unwrap(), blob);

@@ -47,8 +47,8 @@ struct Shared {
 }
 
 fn quick() -> LinkConfig {
-    let (check_every, heartbeat_every) = (Duration::from_millis(20), Duration::from_millis(20));
-    LinkConfig { check_every, heartbeat_every, ..LinkConfig::default() }
+    let (heartbeat_every, check_every) = (Duration::from_millis(20), Duration::from_millis(20));
+    LinkConfig { heartbeat_every, check_every, ..LinkConfig::default() }
 }
 
 /// A node under test.
