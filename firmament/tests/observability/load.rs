@@ -68,7 +68,7 @@ fn chat(text: &str, model: &str, stream: bool) -> Value {
 
 fn chats(client: Client, number: u32) -> Called {
     Box::pin(async move {
-        let model = if number % 2 == 0 { "default" } else { "mood" };
+        let model = if number.is_multiple_of(2) { "default" } else { "mood" };
         client.post("/v1/chat/completions", &chat("hello", model, false)).await;
     })
 }

@@ -7,8 +7,9 @@ use testkit::{dashboards, promtool};
 
 fn files(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(dashboards().join(folder)).expect("the folder is there").flatten();
-    let paths = entries.map(|entry| entry.path().display().to_string());
-    let mut files: Vec<String> = paths.filter(|path| path.ends_with(".yml")).collect();
+    let paths = entries.map(|entry| entry.path());
+    let rules = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yml"));
+    let mut files: Vec<String> = rules.map(|path| path.display().to_string()).collect();
     files.sort();
     assert!(!files.is_empty(), "{folder} is empty");
     files

@@ -53,7 +53,7 @@ async fn keep(State(sink): State<Sink>, body: Bytes) {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// An attribute as text.
