@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 export RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
+# A first build is quicker and smaller without what only later ones would use again.
+[ -d target/debug ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 # One place for the real firmware, so that it is fetched once for all tests.
 export FIRMAMENT_TEST_DATA="${FIRMAMENT_TEST_DATA:-$PWD/target/firmware-cache}"
 TOOLS="$PWD/target/tools"
