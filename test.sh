@@ -11,6 +11,7 @@ export FIRMAMENT_TEST_DATA="${FIRMAMENT_TEST_DATA:-$PWD/target/firmware-cache}"
 TOOLS="$PWD/target/tools"
 LOG="$PWD/target/test.log"
 DENY_VERSION=0.20.2
+MOTO_VERSION=5.2.5
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -87,8 +88,18 @@ dependencies() {
     fi
 }
 
+# A server that speaks S3, for the tests of buckets.
+s3() {
+    local python="$PWD/target/python-s3"
+    [ "$("$python/bin/python" -m pip show moto 2>/dev/null | sed -n 's/^Version: //p')" != "$MOTO_VERSION" ] || return 0
+    say "installing an S3 server for the tests"
+    [ -x "$python/bin/python" ] || python3 -m venv "$python"
+    "$python/bin/python" -m pip install -q --disable-pip-version-check "moto[s3,server]==$MOTO_VERSION"
+}
+
 tests() {
     say tests
+    s3
     if command -v cargo-nextest >/dev/null; then
         cargo nextest run --workspace --locked --no-fail-fast 2>&1 | tee -a "$LOG"
         cargo test --workspace --locked --doc 2>&1 | tee -a "$LOG"

@@ -147,13 +147,8 @@ rm -rf "$secrets"
 # The same file, with these secrets.
 sed "s|file: ./secrets/|file: $secrets/|" docker-compose.yml >"$work/docker-compose.yml"
 files=(--project-directory "$PWD" -f "$work/docker-compose.yml" -f test/override.yml)
-gateways=(gateway-1 gateway-2) others=(scheduler)
-if ! "$FIRMAMENT_BINARY" scheduler --help >/dev/null 2>&1; then
-    say 'this binary has no scheduler of its own: ONE gateway is tested, with the scheduler in it' >&2
-    files+=(-f test/one-gateway.yml)
-    gateways=(gateway-1) others=()
-fi
-services=(postgres redis "${gateways[@]}" ${others[@]+"${others[@]}"} worker device proxy prometheus)
+gateways=(gateway-1 gateway-2)
+services=(postgres redis "${gateways[@]}" scheduler worker device proxy prometheus)
 
 for profiles in '' otel; do
     for more in '' '-f docker-compose.gpu.yml'; do

@@ -51,6 +51,9 @@ printf 'fmk_%s_%s' "$(random 6)" "$(random 32)" | keep admin_key $firmament
 printf 'fmk_%s_%s' "$(random 6)" "$(random 32)" | keep metrics_key $firmament
 rm -f prometheus_token # always what the line above says
 keep prometheus_token $prometheus <metrics_key >/dev/null
+random 32 | keep scrape_token $firmament # what nodes and the scheduler ask Prometheus for
+rm -f prometheus_scrape_token
+keep prometheus_scrape_token $prometheus <scrape_token >/dev/null
 printf 'fmt1.%s.%s' "$(random 12)" "$(random 32)" | keep worker_token $firmament
 printf 'fmt1.%s.%s' "$(random 12)" "$(random 32)" | keep device_token $firmament
 random 16 | keep grafana_password $grafana

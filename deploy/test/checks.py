@@ -76,33 +76,40 @@ def stream():
     return "".join((json.loads(event)["choices"] or [{"delta": {}}])[0]["delta"].get("content") or "" for event in events[:-1]), reads
 
 
+def send(path, fields, files):
+    """A form as browsers send it: `fields` by name, `files` as (field, name, bytes)."""
+    mark = uuid.uuid4().hex
+    heads = [(f'name="{name}"', text.encode()) for name, text in fields.items()]
+    heads += [(f'name="{field}"; filename="{name}"', data) for field, name, data in files]
+    parts = [f"--{mark}\r\ncontent-disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n" for head, data in heads]
+    body = b"".join(parts) + f"--{mark}--\r\n".encode()
+    return good(path, body, content_type=f"multipart/form-data; boundary={mark}")
+
+
 def upload(name):
     with tempfile.TemporaryDirectory() as folder:
         lora = Path(folder, "lora")
         write_lora(lora)
-        mark = uuid.uuid4().hex
-        parts = [f'--{mark}\r\ncontent-disposition: form-data; name="name"\r\n\r\n{name}\r\n'.encode()]
-        for file in sorted(lora.iterdir()):
-            head = f'--{mark}\r\ncontent-disposition: form-data; name="files"; filename="{file.name}"\r\n\r\n'
-            parts += [head.encode(), file.read_bytes(), b"\r\n"]
-        body = b"".join(parts) + f"--{mark}--\r\n".encode()
-    return good("/v1/adapters", body, content_type=f"multipart/form-data; boundary={mark}")
+        files = [("files", file.name, file.read_bytes()) for file in sorted(lora.iterdir())]
+    return send("/v1/adapters", {"name": name}, files)
 
 
 def job():
-    """Sends a job where this release has them."""
-    paths = good("/openapi.json")["paths"]
-    if "/v1/jobs" not in paths:
-        print("jobs: this release has none, so none was sent", file=sys.stderr)
-        return
-    body = {"kind": "bulk", "input": {"items": [{"messages": PROMPT, "max_tokens": 4}]}}
-    status, text = call("/v1/jobs", body)
-    if status == 422 or status == 400:
-        sys.exit(f"jobs: this check does not know their shape: {text[:300]}")
-    made = json.loads(text)
-    done = {"succeeded", "completed", "done"}
-    until("the job ends", lambda: good(f"/v1/jobs/{made['id']}")["state"] in done)
-    print("jobs: one was sent and done")
+    """A file of three questions, the job that answers them, and the file of answers."""
+    body = {"model": "default", "messages": PROMPT, "temperature": 0, "max_tokens": 4}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    names = ["a", "b", "c"]
+    lines = "\n".join(json.dumps({"custom_id": name, **line}) for name in names)
+    file = send("/v1/files", {"purpose": "batch"}, [("file", "lines.jsonl", lines.encode())])
+    made = good("/v1/jobs", {"kind": "bulk", "input_file_id": file["id"]})
+    over = {"succeeded", "failed", "cancelled", "dead"}
+    done = until("the job ends", lambda: (found := good(f"/v1/jobs/{made['id']}"))["state"] in over and found)
+    assert done["state"] == "succeeded", done
+    status, answers = call(f"/v1/files/{done['result']['output_file_id']}/content")
+    answered = [json.loads(answer) for answer in answers.splitlines()]
+    assert status == 200 and sorted(answer["custom_id"] for answer in answered) == names, answers
+    assert all(answer["response"]["status_code"] == 200 for answer in answered), answers
+    print("jobs: one was sent, and its answers came back in a file")
 
 
 def requests(gateways):
@@ -140,6 +147,9 @@ def query(expression):
 def prometheus(gateways):
     for gateway in gateways:
         until(f"{gateway} is scraped", lambda: up(f'up{{job="firmament-gateway",instance="{gateway}:8080"}}'))
+    until("the scheduler is scraped", lambda: up('up{job="firmament-scheduler"}'))
+    for kind in ("worker", "device"):
+        until(f"the {kind} is scraped", lambda: up(f'firmament_node_linked{{job="firmament-nodes",kind="{kind}"}}'))
     until("the proxy is scraped", lambda: up('up{job="proxy"}'))
     until("a metric of ours has data", lambda: query('sum({__name__=~"firmament_.*_total"}) > 0'))
     down = query("up == 0")

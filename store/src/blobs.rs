@@ -1,9 +1,11 @@
-//! Files by digest: `sha256/ab/<64 digits>` in a directory, and later in a bucket.
+//! Files by digest: `sha256/ab/<64 digits>` in a directory or in a bucket that speaks S3.
 //! Owns: that a blob's bytes are its name's. Never: what a blob means, who still uses it.
 //!
 //! A blob is written under `staging/`, synced, renamed to its place, and the directory synced too
 //! (`LocalFileSystem::with_fsync`): what `put` returned survives a power cut, and no reader meets half
 //! a file. Writing one that exists replaces it with the same bytes, which repairs a rotten file.
+//! In a bucket the same steps are a multipart upload, which makes no object before it is completed, a copy
+//! on the server, and the removal of the staged object.
 
 use std::future::ready;
 use std::io;
@@ -23,16 +25,20 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::bucket::Bucket;
 use crate::{ObjectKind, StoreError};
 
 /// What is held in memory of one upload. S3 takes no smaller part but the last.
 const PART_BYTES: usize = 5 << 20;
 
+const STAGING: &str = "staging";
+
 /// The blob store; a clone is the same store.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    directory: PathBuf,
+    /// Where a directory of blobs is; none is a bucket.
+    directory: Option<PathBuf>,
 }
 
 impl Blobs {
@@ -41,7 +47,7 @@ impl Blobs {
     /// # Errors
     /// [`StoreError::Open`] if it can be neither read nor made.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let opened = std::fs::create_dir_all(directory.join("staging"))
+        let opened = std::fs::create_dir_all(directory.join(STAGING))
             .map_err(Into::into)
             .and_then(|()| LocalFileSystem::new_with_prefix(directory).map_err(Into::into))
             .map_err(|source| StoreError::Open {
@@ -49,7 +55,18 @@ impl Blobs {
                 source,
             })?;
         let store = Arc::new(opened.with_fsync(true));
-        Ok(Self { store, directory: directory.to_owned() })
+        Ok(Self { store, directory: Some(directory.to_owned()) })
+    }
+
+    /// The blobs of a bucket. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] if the settings make no sense.
+    pub fn in_bucket(bucket: &Bucket) -> Result<Self, StoreError> {
+        let opened = bucket
+            .client()
+            .map_err(|source| StoreError::Open { place: bucket.place(), source: source.into() })?;
+        Ok(Self { store: Arc::new(opened), directory: None })
     }
 
     /// Keeps `bytes`.
@@ -171,10 +188,11 @@ impl Blobs {
     /// Deletes what uploads that a crash cut off left before `before`; returns how many files.
     ///
     /// # Errors
-    /// The directory cannot be read.
+    /// The directory or bucket cannot be read.
     pub async fn sweep_staging(&self, before: SystemTime) -> io::Result<usize> {
+        let Some(directory) = &self.directory else { return self.sweep_bucket(before).await };
         let mut swept = 0;
-        let mut files = tokio::fs::read_dir(self.directory.join("staging")).await?;
+        let mut files = tokio::fs::read_dir(directory.join(STAGING)).await?;
         while let Some(file) = files.next_entry().await? {
             let Ok(modified) = file.metadata().await.and_then(|meta| meta.modified()) else {
                 continue; // it was finished meanwhile
@@ -186,6 +204,18 @@ impl Blobs {
         Ok(swept)
     }
 
+    /// What was uploaded whole and never kept. Uploads that were never completed are no objects: the
+    /// bucket's own rule for those removes them.
+    async fn sweep_bucket(&self, before: SystemTime) -> io::Result<usize> {
+        let before = OffsetDateTime::from(before).unix_timestamp();
+        let staged: Vec<_> = self.store.list(Some(&BlobPath::from(STAGING))).try_collect().await?;
+        let mut swept = 0;
+        for left in staged.iter().filter(|staged| staged.last_modified.timestamp() < before) {
+            swept += usize::from(self.store.delete(&left.location).await.is_ok());
+        }
+        Ok(swept)
+    }
+
     /// Uploads to `staging/`.
     async fn write(
         &self,
@@ -193,7 +223,7 @@ impl Blobs {
         limit_bytes: u64,
         expected: Option<Digest>,
     ) -> Result<StagedBlob, StoreError> {
-        let place = BlobPath::from(format!("staging/{}", Uuid::now_v7()));
+        let place = BlobPath::from(format!("{STAGING}/{}", Uuid::now_v7()));
         let mut upload =
             self.store.put_multipart(&place).await.map_err(StoreError::blob("write"))?;
         let sent = match send(bytes, limit_bytes, upload.as_mut()).await {
@@ -228,7 +258,8 @@ pub struct StagedBlob {
 }
 
 impl StagedBlob {
-    /// Gives the bytes the digest's place, which takes a moment however many they are.
+    /// Gives the bytes the digest's place. In a directory that takes a moment however many they are; in a
+    /// bucket the server copies them.
     pub async fn keep(self) -> Result<(), StoreError> {
         let renamed = self.store.rename(&self.place, &place(&self.digest)).await;
         renamed.map_err(StoreError::blob("rename"))

@@ -3,6 +3,7 @@
 //! secrets in clear (callers hand in digests), the clock (callers hand in the time).
 
 mod blobs;
+mod bucket;
 mod error;
 pub mod live;
 mod metrics;
@@ -14,6 +15,7 @@ mod sql;
 mod sqlite;
 
 pub use blobs::{Blobs, StagedBlob};
+pub use bucket::{Bucket, BucketAddressError, BucketKey};
 pub use error::{ObjectKind, StoreError};
 pub use live::{
     LiveError, LiveState, MemoryLimits, MemoryLiveState, RedisConfig, RedisLimits, RedisLiveState,

@@ -12,8 +12,9 @@ use serde_json::json;
 use telemetry::{Clock, Scope, SystemClock, Tracer};
 
 use super::admit::AdmitArguments;
+use super::blobs::BlobArguments;
 use super::live::LiveArguments;
-use super::record::{BlobArguments, Record, RegistryArguments};
+use super::record::{Record, RegistryArguments};
 use super::traces::{self, TraceArguments};
 use crate::commands::shelf;
 use crate::data::DataDir;

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "gateway")]
 pub mod admit;
+#[cfg(feature = "gateway")]
+mod blobs;
 #[cfg(feature = "device-agent")]
 pub mod device_agent;
 #[cfg(any(feature = "worker", feature = "device-agent"))]

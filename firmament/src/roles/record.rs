@@ -138,23 +138,6 @@ impl Record {
     }
 }
 
-/// Where adapters' files are.
-#[derive(Debug, Clone, Args)]
-pub struct BlobArguments {
-    /// Directory of the adapters' files, which all gateways of a cluster share [default: in the data
-    /// directory].
-    #[arg(long, env = "FIRMAMENT_BLOBS", value_name = "DIR")]
-    blobs: Option<PathBuf>,
-}
-
-impl BlobArguments {
-    /// The record with its blobs where they were said to be.
-    pub fn open(&self, record: Record) -> Result<Record, Failure> {
-        let Some(place) = &self.blobs else { return Ok(record) };
-        Ok(Record { blobs: Blobs::open(place).map_err(broken)?, ..record })
-    }
-}
-
 /// A failure of the registry or the blobs.
 pub fn broken(error: StoreError) -> Failure {
     let (exit, advice) = match &error {

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::failure::{Exit, Failure};
+use crate::secret;
 
 /// Connections at once; more wait to be taken.
 const CONNECTIONS_MAX: usize = 16;
@@ -45,6 +47,14 @@ pub struct ScrapeArguments {
     /// Bearer token that /metrics asks for; needed on any other than a loopback address.
     #[arg(long, env = "FIRMAMENT_METRICS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     metrics_token: Option<SecretString>,
+    /// Read the token from this file, as a container is given secrets.
+    #[arg(
+        long,
+        env = "FIRMAMENT_METRICS_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "metrics_token"
+    )]
+    metrics_token_file: Option<PathBuf>,
 }
 
 /// A listener that has its address and does not answer yet.
@@ -58,10 +68,10 @@ impl ScrapeArguments {
     /// Takes the address, if one was named.
     pub async fn bind(&self) -> Result<Option<Scrape>, Failure> {
         let Some(listen) = self.metrics_listen else { return Ok(None) };
-        let token = self.metrics_token.clone().filter(|token| !token.expose_secret().is_empty());
+        let token = self.token()?;
         if token.is_none() && !listen.ip().is_loopback() {
             let what = anyhow::anyhow!("{listen} can be reached from elsewhere");
-            return Err(Failure::with(Exit::Usage, what, "set --metrics-token"));
+            return Err(Failure::with(Exit::Usage, what, "set --metrics-token-file"));
         }
         let failed = |error: std::io::Error| {
             let what = anyhow::Error::new(error).context(format!("cannot listen on {listen}"));
@@ -72,6 +82,14 @@ impl ScrapeArguments {
         let own = (!own.ip().is_unspecified()).then(|| own.to_string());
         let address = self.metrics_address.clone().or(own);
         Ok(Some(Scrape { listener, address, token }))
+    }
+
+    fn token(&self) -> Result<Option<SecretString>, Failure> {
+        let said = self.metrics_token.clone().filter(|token| !token.expose_secret().is_empty());
+        match &self.metrics_token_file {
+            Some(path) if said.is_none() => Ok(Some(secret::read(path)?.into())),
+            _ => Ok(said),
+        }
     }
 }
 
@@ -213,8 +231,15 @@ mod tests {
             metrics_listen: Some(listen.parse().expect("an address")),
             metrics_address: None,
             metrics_token: token.map(SecretString::from),
+            metrics_token_file: None,
         };
         assert!(arguments("0.0.0.0:0", None).bind().await.is_err());
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "hush\n").expect("written");
+        let mut by_file = arguments("0.0.0.0:0", None);
+        by_file.metrics_token_file = Some(file.path().to_owned());
+        let bound = by_file.bind().await.expect("it has a token").expect("it listens");
+        assert_eq!(bound.token.expect("from the file").expose_secret(), "hush");
         let bound = arguments("0.0.0.0:0", Some("t")).bind().await.expect("it has a token");
         assert_eq!(bound.expect("it listens").address(), None, "nobody reaches 0.0.0.0");
         let bound = arguments("127.0.0.1:0", None).bind().await.expect("only this machine");

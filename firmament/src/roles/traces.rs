@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use node::Url;
 use telemetry::{TraceSettings, Tracer};
@@ -17,7 +18,7 @@ pub struct TraceArguments {
     /// Send traces to this OpenTelemetry collector over OTLP/HTTP, such as http://127.0.0.1:4318
     /// [default: to nobody].
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    otlp_endpoint: Option<Url>,
+    otlp_endpoint: Option<String>, // an empty variable is none, as OpenTelemetry has it
     /// Share of the traces that begin here and are kept, 0 to 1; what a caller decided stays.
     #[arg(
         long,
@@ -32,7 +33,9 @@ pub struct TraceArguments {
 impl TraceArguments {
     /// Makes the spans of this process, which is of `role`.
     pub fn tracer(&self, role: &str) -> Result<Tracer, Failure> {
-        let Some(endpoint) = &self.otlp_endpoint else { return Ok(Tracer::off()) };
+        let said = self.otlp_endpoint.as_deref().filter(|said| !said.is_empty());
+        let Some(said) = said else { return Ok(Tracer::off()) };
+        let endpoint: Url = said.parse().context("--otlp-endpoint").map_err(Failure::usage)?;
         let settings = TraceSettings {
             endpoint: endpoint.to_string(),
             ratio: self.trace_ratio,
@@ -53,4 +56,19 @@ pub async fn flush(tracer: Tracer) {
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "write a share from 0 to 1, such as 0.1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_is_an_address_and_an_empty_one_is_none() {
+        let tracer = |said: Option<&str>| {
+            let otlp_endpoint = said.map(str::to_owned);
+            TraceArguments { otlp_endpoint, trace_ratio: 1.0 }.tracer("test")
+        };
+        assert!(tracer(None).is_ok() && tracer(Some("")).is_ok());
+        assert!(tracer(Some("collector")).is_err());
+    }
 }
