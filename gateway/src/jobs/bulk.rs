@@ -61,7 +61,7 @@ pub fn check_spec(spec: &BulkSpec) -> Result<(), ApiError> {
 /// [`Broken`].
 pub async fn run(held: &Held, spec: &BulkSpec) -> Result<(), Broken> {
     let blob = input(held, &spec.input_file_id).await?.blob;
-    let deadline = deadline(held, spec);
+    let deadline = deadline(held, spec).await?;
     let mut progress = Progress::of(&held.job);
     if progress.phase == Phase::Validating {
         progress = Progress::begun(check(held, spec, &blob).await?);
@@ -92,11 +92,12 @@ pub async fn call_off(held: &Held) -> Result<(), Broken> {
     end(held, JobState::Cancelled, progress, false).await
 }
 
-/// When lines are given up that were not sent, by this process's clock.
-fn deadline(held: &Held, spec: &BulkSpec) -> Instant {
-    let age = held.app.now() - held.job.created_at;
-    let age = Duration::try_from(age).unwrap_or_default();
-    Instant::now() + Duration::from_secs(spec.window_seconds).saturating_sub(age)
+/// When lines are given up that were not sent. The registry says how old the job is: what this machine
+/// takes for the time of day may be wrong, or change.
+async fn deadline(held: &Held, spec: &BulkSpec) -> Result<Instant, Broken> {
+    let asked = Instant::now();
+    let age = held.app.registry.job_age(&held.job.id).await?.ok_or(Broken::Lost)?;
+    Ok(asked + Duration::from_secs(spec.window_seconds).saturating_sub(age))
 }
 
 /// Looks at every line; returns how many there are.

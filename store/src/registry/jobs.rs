@@ -197,6 +197,9 @@ pub trait Jobs: Send + Sync {
     /// A tenant's job.
     async fn job(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, StoreError>;
 
+    /// How long ago a job was accepted, by the clock that noted when.
+    async fn job_age(&self, id: &JobId) -> Result<Option<Duration>, StoreError>;
+
     /// A tenant's jobs, newest first.
     async fn jobs(&self, tenant: &TenantId, page: &PageRequest) -> Result<Page<Job>, StoreError>;
 

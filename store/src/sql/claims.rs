@@ -74,6 +74,10 @@ impl<D: Dialect> Jobs for SqlRegistry<D> {
         self.find_job(tenant, id).await
     }
 
+    async fn job_age(&self, id: &JobId) -> Result<Option<Duration>, StoreError> {
+        self.age_of(id).await
+    }
+
     async fn jobs(&self, tenant: &TenantId, page: &PageRequest) -> Result<Page<Job>, StoreError> {
         self.list_jobs(tenant, page).await
     }

@@ -111,6 +111,8 @@ statements! {
             in "queries/sqlite/job_of_key.sql", "queries/postgres/job_of_key.sql";
         fn job(tenant: &str, id: &str) -> Option<JobRow>
             in "queries/sqlite/job.sql", "queries/postgres/job.sql";
+        fn job_age(id: &str) -> OptionalValue<i64>
+            in "queries/sqlite/job_age.sql", "queries/postgres/job_age.sql";
         fn jobs(tenant: &str, before: &str, rows: i64) -> Vec<JobRow>
             in "queries/sqlite/jobs.sql", "queries/postgres/jobs.sql";
         fn cancel_job(tenant: &str, id: &str) -> Count
@@ -212,6 +214,11 @@ impl<D: Dialect> SqlRegistry<D> {
         tell(&mut *transaction, id, "retried", &Value::Object(serde_json::Map::new())).await?;
         commit(transaction).await?;
         Ok(job)
+    }
+
+    pub(super) async fn age_of(&self, id: &JobId) -> Result<Option<Duration>, StoreError> {
+        let age = self.reader().await?.job_age(id.as_str()).await?;
+        Ok(age.map(|age| Duration::from_micros(age.max(0).cast_unsigned())))
     }
 
     pub(super) async fn count_jobs(&self) -> Result<JobCounts, StoreError> {

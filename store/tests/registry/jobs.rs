@@ -266,6 +266,12 @@ pub async fn the_most_urgent_is_claimed_first_then_the_one_that_waited_longest(
     assert_eq!(counts.by_state, [(JobState::Queued, 3)]);
     assert!(counts.oldest_queued.is_some());
     assert_eq!(registry.queued_jobs(&acme, 2).await.unwrap(), 2, "no further than asked");
+    let young = registry.job_age(&"job-a".into()).await.unwrap().unwrap();
+    let began = Instant::now();
+    while registry.job_age(&"job-a".into()).await.unwrap().unwrap() <= young {
+        assert!(began.elapsed() < PATIENCE, "it grows older");
+    }
+    assert_eq!(registry.job_age(&"job-x".into()).await.unwrap(), None);
     let claimed = registry.claim_jobs("one", LEASE, 9).await.unwrap();
     let order: Vec<&str> = claimed.iter().map(|job| job.id.as_str()).collect();
     assert_eq!(order, ["job-b", "job-a", "job-c"]);
