@@ -23,7 +23,7 @@ macro_rules! conformance {
             let server = crate::bucket::Server::start();
             $(
                 println!("case {}", stringify!($case));
-                crate::cases::$case(&server.bucket().await.1).await;
+                crate::cases::$case(&server.bucket().1).await;
             )*
         }
     };
