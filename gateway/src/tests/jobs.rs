@@ -73,12 +73,14 @@ fn run(rig: &Rig) {
 async fn over(rig: &Rig, id: &str) -> Value {
     let began = Instant::now();
     loop {
-        let job = rig.get(&format!("/v1/jobs/{id}")).await.json();
+        let reply = rig.get(&format!("/v1/jobs/{id}")).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let job = reply.json();
         if !["queued", "running"].contains(&job["state"].as_str().expect("a state")) {
             return job;
         }
         assert!(began.elapsed() < PATIENCE, "{job}");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(2)).await; // the database has one writer
     }
 }
 
