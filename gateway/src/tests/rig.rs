@@ -37,6 +37,8 @@ pub(super) struct Rig {
     pub(super) metrics: Arc<Metrics>,
     router: Router,
     pub(super) blobs: tempfile::TempDir,
+    /// Where the registry is.
+    _file: tempfile::TempDir,
 }
 
 pub(super) fn firmware_id() -> FirmwareId {
@@ -84,8 +86,12 @@ impl Rig {
     }
 
     pub(super) async fn with(config: GatewayConfig) -> Self {
-        let registry = Arc::new(SqliteRegistry::open_in_memory().await.expect("it opens"));
         let directory = tempfile::tempdir().expect("a directory");
+        // In a file: a caller who leaves may take a connection along, and with its only one a registry in
+        // memory is gone.
+        let file = tempfile::tempdir().expect("a directory");
+        let registry = SqliteRegistry::open(&file.path().join("registry.sqlite")).await;
+        let registry = Arc::new(registry.expect("it opens"));
         // A fixed time, so that snapshots are the same each day.
         let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_001));
         let metrics = Arc::new(Metrics::new());
@@ -102,7 +108,17 @@ impl Rig {
         let (nodes, scope) = (Arc::new(MockNodes::default()), Scope::new());
         let app = App::new(config, &context, nodes.clone(), scope.clone());
         let router = routes::router(&app, None);
-        let rig = Self { app, nodes, registry, clock, scope, metrics, router, blobs: directory };
+        let rig = Self {
+            app,
+            nodes,
+            registry,
+            clock,
+            scope,
+            metrics,
+            router,
+            blobs: directory,
+            _file: file,
+        };
         rig.fill().await;
         rig
     }
