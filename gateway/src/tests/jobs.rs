@@ -171,7 +171,8 @@ async fn a_job_goes_on_from_its_checkpoint_with_another_holder() {
     rig.nodes.script("phone", Script::Hang(Vec::new()));
     rig.scope.spawn("jobs", runner);
     let began = Instant::now();
-    while rig.get(&format!("/v1/jobs/{id}")).await.json()["progress"]["done"] != 2 {
+    let done = async || rig.get(&format!("/v1/jobs/{id}")).await.json()["progress"]["done"].clone();
+    while done().await != 2 || rig.nodes.works().len() < 3 {
         assert!(began.elapsed() < PATIENCE);
         tokio::task::yield_now().await;
     }
