@@ -18,7 +18,7 @@ pub struct SchedulerMetrics {
     pub sweeps_failed: prometheus::IntCounter,
     /// `firmament_scheduler_leads`: 1 while this scheduler is the one that publishes.
     pub leads: IntGauge,
-    /// `firmament_leader_epoch`: the epoch in which this scheduler led last; 0 before the first.
+    /// `firmament_leader_epoch`: the epoch in which this scheduler leads; 0 while it does not.
     pub leader_epoch: IntGauge,
 }
 
@@ -36,7 +36,7 @@ impl SchedulerMetrics {
         let brake = "1 while most nodes are silent and none is taken off the list.";
         let failed = "Sweeps that the live state did not allow.";
         let leads = "1 while this scheduler is the one that publishes.";
-        let epoch = "The epoch in which this scheduler led last.";
+        let epoch = "The epoch in which this scheduler leads, or 0.";
         Self {
             agents,
             changes,

@@ -173,4 +173,4 @@ fn read(value: &[u8]) -> Option<NodePresence> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

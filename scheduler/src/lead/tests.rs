@@ -1,15 +1,13 @@
 //! Several schedulers on one registry and one live state, in real time: leases are short instead.
 
-use std::collections::BTreeMap;
-
-use protocol::{NodeCapabilities, NodeKind, NodeLoad};
 use store::live::Presence;
 use store::{LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry};
 use telemetry::{Metrics, Scope, SystemClock};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::core::{GatewayPresence, NodePresence, NodeState, Snapshot, Standing};
+use crate::core::{NodeState, Snapshot, Standing};
+use crate::service::tests::presence;
 use crate::{SchedulerConfig, SchedulerContext, SchedulerError, SchedulerMetrics};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,6 +16,9 @@ struct Rig {
     live: Arc<MemoryLiveState>,
     registry: Arc<dyn Registry>,
     lease: Duration,
+    /// Where the registry is: one in memory is gone with its connection, which a scheduler that dies in a
+    /// query may take along.
+    _home: tempfile::TempDir,
 }
 
 struct Running {
@@ -28,9 +29,11 @@ struct Running {
 
 impl Rig {
     async fn with(lease: Duration) -> Self {
-        let registry = SqliteRegistry::open_in_memory().await.expect("it opens");
+        let home = tempfile::tempdir().expect("a directory");
+        let registry = SqliteRegistry::open(&home.path().join("registry.sqlite")).await;
+        let registry = Arc::new(registry.expect("it opens"));
         let live = Arc::new(MemoryLiveState::new(MemoryLimits::default()));
-        Self { live, registry: Arc::new(registry), lease }
+        Self { live, registry, lease, _home: home }
     }
 
     fn start(&self, holder: &str) -> Running {
@@ -53,7 +56,7 @@ impl Rig {
 
     async fn announce(&self, name: &str) {
         let said =
-            Presence { node: name.into(), epoch: 1, value: presence(name).to_bytes().into() };
+            Presence { node: name.into(), epoch: 1, value: presence(name, 1).to_bytes().into() };
         let kept = self.live.put_presence(said, PATIENCE, SystemClock.now().into()).await;
         kept.expect("there is room");
     }
@@ -79,29 +82,6 @@ impl Running {
 
     async fn leads(&self) {
         until(async || self.shows("firmament_scheduler_leads 1")).await;
-    }
-}
-
-fn presence(name: &str) -> NodePresence {
-    let capabilities = NodeCapabilities {
-        kind: NodeKind::Worker,
-        name: name.into(),
-        version: "0".into(),
-        device: "cpu".into(),
-        firmwares: Vec::new(),
-        slots: 1,
-        adapter_budget_bytes: 0,
-        metrics: None,
-    };
-    NodePresence {
-        id: name.into(),
-        tenant: "local".into(),
-        epoch: 1,
-        beat: 1,
-        capabilities,
-        load: NodeLoad::default(),
-        gateway: GatewayPresence::default(),
-        open: BTreeMap::new(),
     }
 }
 
@@ -182,7 +162,7 @@ async fn a_leader_that_is_told_of_a_later_one_leads_no_more() {
 #[tokio::test]
 async fn a_new_leader_does_not_forget_who_fell_silent_meanwhile() {
     let rig = Rig::with(PATIENCE * 100).await;
-    let nodes = vec![NodeState::new(presence("gone"), Standing::Alive)];
+    let nodes = vec![NodeState::new(presence("gone", 1), Standing::Alive)];
     let before = Snapshot { nodes }.to_bytes().into();
     rig.live.publish_routing(1, before).await.expect("nobody led before");
     rig.announce("here").await;

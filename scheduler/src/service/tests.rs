@@ -51,7 +51,7 @@ impl Rig {
     }
 }
 
-fn presence(name: &str, beat: u64) -> NodePresence {
+pub(crate) fn presence(name: &str, beat: u64) -> NodePresence {
     let capabilities = NodeCapabilities {
         kind: NodeKind::Worker,
         name: name.into(),

@@ -77,7 +77,8 @@ impl Rig {
 
     async fn open(id: &str, secret: Option<ClusterSecret>, config: LinkConfig) -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
-        let registry: Arc<dyn Registry> = Arc::new(SqliteRegistry::open_in_memory().await.unwrap());
+        let registry = SqliteRegistry::open(&home.path().join("registry.sqlite")).await.unwrap();
+        let registry: Arc<dyn Registry> = Arc::new(registry);
         registry.put_tenant(&tenant(), "this machine", now()).await.unwrap();
         let live = Arc::new(MemoryLiveState::new(MemoryLimits::default()));
         let blobs = Blobs::open(&home.path().join("blobs")).unwrap();
