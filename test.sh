@@ -78,7 +78,7 @@ dependencies() {
     export PATH="$TOOLS/bin:$PATH"
     if ! cargo deny --version 2>/dev/null | grep -qF "$DENY_VERSION"; then
         say "building cargo-deny $DENY_VERSION, once"
-        cargo install --quiet --locked --root "$TOOLS" --version "$DENY_VERSION" cargo-deny
+        cargo install --quiet --debug --locked --root "$TOOLS" --version "$DENY_VERSION" cargo-deny
     fi
     cargo deny --locked check bans licenses sources
     if cargo deny --locked fetch db >/dev/null 2>&1; then
@@ -122,10 +122,15 @@ instructions() {
     bench/instructions.sh target/debug/examples/fixed_work
 }
 
+# The program, built as the tests build it, so that what stands is used again.
+program() {
+    cargo build --workspace --tests --locked
+}
+
 # The real `openai` package against the real binary with the real default firmware.
 client() {
     say client
-    cargo build -p firmament --locked
+    program
     local python="$PWD/target/python/bin/python"
     [ -x "$python" ] || python3 -m venv "$PWD/target/python"
     "$python" -m pip install -q --disable-pip-version-check -r testkit/python/requirements.txt
@@ -142,7 +147,7 @@ arm() {
 # The cluster of deploy/ in containers, where a Docker engine answers, and the manifests of Kubernetes.
 compose() {
     say compose
-    cargo build -p firmament --locked
+    program
     FIRMAMENT_BINARY="$PWD/target/debug/firmament" deploy/compose-test.sh 2>&1 | tee -a "$LOG"
     deploy/kubernetes-check.sh
 }

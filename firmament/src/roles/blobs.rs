@@ -18,7 +18,7 @@ pub struct BlobArguments {
     /// [default: in the data directory].
     #[arg(long, env = "FIRMAMENT_BLOBS", value_name = "DIR|URL")]
     blobs: Option<String>,
-    /// The server of the bucket, such as https://minio.example:9000 [default: Amazon's].
+    /// The server of the bucket, such as `https://minio.example:9000` [default: Amazon's].
     #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL")]
     s3_endpoint: Option<String>,
     /// The bucket's region.
