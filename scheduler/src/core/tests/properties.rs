@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use protocol::{NodeKind, PlacementReason};
 
 use super::build::{adapter, firmware, node, request};
-use crate::core::{Decision, Fleet, NodeState, PlaceError, PlaceRequest, Snapshot, Standing, Verdict};
+use crate::core::{
+    Decision, Fleet, NodeState, PlaceError, PlaceRequest, Snapshot, Standing, Verdict,
+};
 
 prop_compose! {
     fn any_node(id: usize)(
