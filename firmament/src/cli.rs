@@ -12,6 +12,9 @@ use telemetry::logs::LogFormat;
 use crate::commands::{adapter, bench, chat, file, firmware, health, job, key, node};
 use crate::roles;
 
+/// Where help lists the flags that every command has.
+const EVERYWHERE: &str = "For every command";
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 no server answers, 5 not allowed,
 6 port or data directory in use, 130 interrupted before it was done.
@@ -29,16 +32,16 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Directory of firmwares, registry and adapters [default: `firmament` in the user's data home].
-    #[arg(long, global = true, env = "FIRMAMENT_DATA", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "FIRMAMENT_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Write results as JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Log more: -v what happens, -vv details, -vvv everything. RUST_LOG, if set, wins.
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = ArgAction::Count)]
     pub verbose: u8,
     /// How log lines look on standard error: auto (text on a terminal, else json), text or json.
-    #[arg(long, global = true, env = "FIRMAMENT_LOG_FORMAT", default_value = "auto")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "FIRMAMENT_LOG_FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 }
 

@@ -18,7 +18,7 @@ const KEPT_FOR: Duration = Duration::from_mins(5);
 /// Answers of one kind; at most so many keys and adapters are in use at once.
 const KEPT_MAX: usize = 10_000;
 /// How long the registry may take where an older answer would do.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(300);
 /// How long it is left alone after it did not answer.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 

@@ -120,7 +120,7 @@ async fn a_server_that_crashes_in_the_middle_leaves_nothing_half_done_and_is_fou
     let began = Instant::now();
     let down = registry.tenant(&acme()).await.unwrap_err();
     assert_eq!((down.code(), down.retryable()), ("registry_unreachable", true), "{down:?}");
-    assert!(began.elapsed() < Duration::from_secs(8), "it does not hang");
+    assert!(began.elapsed() < Duration::from_secs(2), "it does not hang");
 
     server.recover();
     assert_eq!(registry.tenant(&acme()).await.unwrap().unwrap().name, "Acme");

@@ -155,13 +155,24 @@ async fn postgres_goes_away(cluster: &Cluster) {
     }
     let refused = chat(&http(), one, &unknown, "default", 8).await.expect_err("nobody knows it");
     assert!(refused.starts_with("503"), "the registry is away: {refused}");
+    let asked = Instant::now();
+    assert_eq!(submit(cluster, one).await, 503, "nothing can be promised");
+    assert!(asked.elapsed() < Duration::from_secs(2), "it says so after {:?}", asked.elapsed());
     Postgres::shared().recover();
     let listed = async || Client::new(one).get("/v1/nodes").await.status().is_success();
     testkit::eventually("the registry is back", listed).await;
+    assert_eq!(submit(cluster, one).await, 404, "there is no such file");
     traffic.stop("Postgres was restarted").await;
     let refused = chat(&http(), one, &unknown, "default", 8).await.expect_err("it is no key");
     assert!(refused.starts_with("401"), "{refused}");
     until("a scheduler leads", || cluster.leader().is_some());
+}
+
+/// Submits a job on a file that nobody uploaded.
+async fn submit(cluster: &Cluster, url: &str) -> u16 {
+    let job = serde_json::json!({ "kind": "bulk", "input_file_id": "file-none" });
+    let asked = http().post(format!("{url}/v1/jobs")).bearer_auth(&cluster.key).json(&job);
+    asked.send().await.expect("it is answered").status().as_u16()
 }
 
 async fn most_nodes_vanish_at_once(cluster: &mut Cluster) {

@@ -23,10 +23,13 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// Connections of one process. A server allows 100 in all unless told otherwise.
 const CONNECTIONS: u32 = 10;
-/// Longest wait for a connection of our own.
-const CONNECTION_WAIT: Duration = Duration::from_secs(3);
-/// Longest wait for a new connection at the start, or to learn why the pool got none.
+/// Longest wait for a connection of our own. Together with [`WHY_WAIT`] it lets a caller hear within two
+/// seconds that the server is away, before anything was asked of it.
+const CONNECTION_WAIT: Duration = Duration::from_millis(1200);
+/// Longest wait for a new connection at the start.
 const DIAL_WAIT: Duration = Duration::from_secs(2);
+/// The same to learn why the pool got none.
+const WHY_WAIT: Duration = Duration::from_millis(300);
 /// Longest wait for a statement's answer: more than the server allows itself, so that it speaks first.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// Longest wait for a sign of life of a connection that is given back.
@@ -64,7 +67,7 @@ impl SqlRegistry<Postgres> {
             error => error,
         };
         // Not of the pool, which tries again until time is up and does not say why.
-        let first = dial(&url.options(MIGRATION_DEADLINES)).await;
+        let first = dial(&url.options(MIGRATION_DEADLINES), DIAL_WAIT).await;
         let mut first = first.map_err(|source| opening(failed::failed("connect", source)))?;
         let migrated = MIGRATIONS.run(&mut first).await;
         migrated.map_err(|source| opening(StoreError::migrate::<Postgres>(source)))?;
@@ -97,7 +100,7 @@ impl Dialect for Postgres {
 
     /// The pool keeps trying while a server refuses or starts, so one more try tells why.
     async fn none_free(pool: &PgPool) -> StoreError {
-        match dial(&pool.connect_options()).await {
+        match dial(&pool.connect_options(), WHY_WAIT).await {
             Ok(connection) => {
                 drop(connection.close().await);
                 StoreError::Busy { source: sqlx::Error::PoolTimedOut }
@@ -107,8 +110,8 @@ impl Dialect for Postgres {
     }
 }
 
-async fn dial(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
-    timeout(DIAL_WAIT, options.connect()).await.map_err(|late| sqlx::Error::Io(late.into()))?
+async fn dial(options: &PgConnectOptions, wait: Duration) -> sqlx::Result<PgConnection> {
+    timeout(wait, options.connect()).await.map_err(|late| sqlx::Error::Io(late.into()))?
 }
 
 fn pool() -> PgPoolOptions {

@@ -22,11 +22,15 @@ const LOCAL_LEAST: f64 = 1.0;
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// How often a Redis that refuses calls is complained of.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(10);
+
 /// The gateway's shares, and whether Redis is there.
 pub(super) struct Quotas {
     shares: Buckets,
     gateways: AtomicUsize,
     ask_again_at: Mutex<Option<Instant>>,
+    complain_again_at: Mutex<Option<Instant>>,
 }
 
 /// Why a shared bucket was left as it was, or may have been.
@@ -39,8 +43,12 @@ pub(super) enum Miss {
 
 impl Quotas {
     pub(super) fn new(limit: usize) -> Self {
-        let (gateways, ask_again_at) = (AtomicUsize::new(1), Mutex::default());
-        Self { shares: Buckets::new(limit), gateways, ask_again_at }
+        Self {
+            shares: Buckets::new(limit),
+            gateways: AtomicUsize::new(1),
+            ask_again_at: Mutex::default(),
+            complain_again_at: Mutex::default(),
+        }
     }
 
     /// How many gateways there are; until `all_spoke`, those that were known count too.
@@ -112,10 +120,12 @@ impl Quotas {
         };
         let (code, message) = (error.code(), error.to_string());
         if !error.is_lost() {
-            tracing::error!(
-                error.code = code,
-                "a rate limit runs on this gateway's share: {message}"
-            );
+            if self.may_complain() {
+                tracing::error!(
+                    error.code = code,
+                    "a rate limit runs on this gateway's share: {message}"
+                );
+            }
             return Err(Miss::NotDone);
         }
         let ask_again_at = Instant::now() + ASK_AGAIN;
@@ -126,5 +136,14 @@ impl Quotas {
             );
         }
         Err(Miss::Unknown(error))
+    }
+
+    fn may_complain(&self) -> bool {
+        let (mut again_at, now) = (self.complain_again_at.lock(), Instant::now());
+        let may = again_at.is_none_or(|at| now >= at);
+        if may {
+            *again_at = Some(now + COMPLAIN_AGAIN);
+        }
+        may
     }
 }
