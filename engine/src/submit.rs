@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use protocol::{
-    EmbedWork, ErrorCode, GenerateWork, Prompt, Sampling, TenantId, ToolChoice, Work, WorkError,
+    EmbedWork, ErrorCode, GenerateWork, Prompt, ReplayedChoice, Sampling, TenantId, ToolChoice,
+    Work, WorkError,
 };
 
 use crate::backbone::Adapters;
@@ -11,12 +12,15 @@ use crate::constrain::Matcher;
 use crate::engine::Engine;
 use crate::prompt::invalid;
 use crate::runtime::{
-    Command, EventStream, Generate, Goal, History, NewRequest, NewSequence, PromptScores, Scope,
-    TextOutput, ToolParser, channel, tool_grammar,
+    Command, EventStream, Generate, Goal, History, NewRequest, NewSequence, PromptScores,
+    ReplayedRequest, Scope, TextOutput, Told, ToolParser, channel, misfit, tool_grammar,
 };
 
 /// Answers to one request.
 const CHOICES_MAX: u32 = 16;
+/// An answer of which nothing was told.
+static UNTOUCHED: ReplayedChoice =
+    ReplayedChoice { tokens: Vec::new(), text_bytes: 0, calls: 0, finished: false };
 /// Inputs of one embedding request.
 const INPUTS_MAX: usize = 2048;
 
@@ -45,16 +49,48 @@ impl Engine {
         let max_tokens = self.answer_limit(tokens.len(), work.max_tokens)?;
         let scope = Arc::new(scope(&work.tenant, &adapters));
         let matcher = self.matcher(work)?;
-        let sequences = (0..work.choices)
-            .map(|choice| {
-                let goal = self.generate(work, choice, &tokens, max_tokens, matcher.clone());
-                let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
-                NewSequence { tokens: tokens.clone(), adapters, scope, goal }
-            })
-            .collect();
+        let (mut sequences, mut replayed) = (Vec::new(), ReplayedRequest::default());
+        for choice in 0..work.choices {
+            let mut generate = self.generate(work, choice, &tokens, max_tokens, matcher.clone());
+            if !self.replay(work, &mut generate, &tokens, &mut replayed)? {
+                continue;
+            }
+            let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
+            let (prompt_tokens, leads) = (tokens.len(), sequences.is_empty());
+            let drawn = &answer(work, choice).tokens[..];
+            let (tokens, goal) = ([&tokens[..], drawn].concat(), Goal::Generate(generate));
+            sequences.push(NewSequence { tokens, prompt_tokens, leads, adapters, scope, goal });
+        }
         // The prompt token by token, a text and a call per token, each choice's last words and end.
         let events_max = tokens.len() + work.choices as usize * (2 * max_tokens + 8) + 8;
-        self.enqueue(sequences, events_max)
+        if sequences.is_empty() {
+            return Ok(EventStream::whole(replayed.over(tokens.len())));
+        }
+        self.enqueue(sequences, replayed, events_max)
+    }
+
+    /// Takes in what was drawn and told of an answer elsewhere. False if that is all of it.
+    fn replay(
+        &self,
+        work: &GenerateWork,
+        generate: &mut Generate,
+        prompt: &[u32],
+        replayed: &mut ReplayedRequest,
+    ) -> Result<bool, WorkError> {
+        let Some(replay) = &work.replay else { return Ok(true) };
+        let answer = answer(work, generate.choice);
+        let tokenizer = &self.inner.firmware.tokenizer;
+        if let Some(scores) = &mut generate.scores {
+            let told = replay.prompt_tokens as usize;
+            if told > prompt.len() || (told < prompt.len() && *answer != UNTOUCHED) {
+                return Err(misfit());
+            }
+            scores.replay(tokenizer, prompt, told);
+        }
+        let after = generate.replay(tokenizer, answer)?;
+        replayed.tokens += generate.generated;
+        replayed.untold.extend(after.untold);
+        Ok(!after.ended)
     }
 
     fn generate(
@@ -64,13 +100,13 @@ impl Engine {
         tokens: &[u32],
         max_tokens: usize,
         matcher: Option<Matcher>,
-    ) -> Goal {
+    ) -> Box<Generate> {
         let tokenizer = Arc::clone(&self.inner.firmware.tokenizer);
         let logprobs = work.logprobs.map(usize::from);
         let scored = logprobs.filter(|_| work.prompt_logprobs);
         let scores = scored.filter(|_| choice == 0);
         let scores = scores.map(|top| PromptScores::new(&tokenizer, &work.prompt, tokens, top));
-        Goal::Generate(Box::new(Generate {
+        Box::new(Generate {
             choice,
             max_tokens,
             ignore_eos: work.ignore_eos,
@@ -82,7 +118,8 @@ impl Engine {
             history: history(&work.sampling, tokens),
             sampling: work.sampling.clone(),
             generated: 0,
-        }))
+            told: Told::default(),
+        })
     }
 
     fn submit_embed(&self, work: &EmbedWork) -> Result<EventStream, WorkError> {
@@ -99,22 +136,24 @@ impl Engine {
                 self.answer_limit(tokens.len(), Some(0))?;
                 let goal = Goal::Embed { index, sum: vec![0.0; hidden] };
                 let (adapters, scope) = (Arc::clone(&adapters), Arc::clone(&scope));
-                Ok(NewSequence { tokens, adapters, scope, goal })
+                let (prompt_tokens, leads) = (tokens.len(), true);
+                Ok(NewSequence { tokens, prompt_tokens, leads, adapters, scope, goal })
             })
             .collect();
         let events_max = work.inputs.len() + 8;
-        self.enqueue(sequences?, events_max)
+        self.enqueue(sequences?, ReplayedRequest::default(), events_max)
     }
 
     fn enqueue(
         &self,
         sequences: Vec<NewSequence>,
+        replayed: ReplayedRequest,
         events_max: usize,
     ) -> Result<EventStream, WorkError> {
         let count = sequences.len();
         self.reserve(count)?;
         let (events, stream) = channel(events_max);
-        self.send(Command::Submit(NewRequest { events, sequences }))
+        self.send(Command::Submit(NewRequest { events, sequences, replayed }))
             .inspect_err(|_| self.release(count))?;
         Ok(stream)
     }
@@ -149,6 +188,12 @@ impl Engine {
             (None, None) => None,
         })
     }
+}
+
+/// What was drawn and told of an answer elsewhere.
+fn answer(work: &GenerateWork, choice: u32) -> &ReplayedChoice {
+    let known = work.replay.as_ref().and_then(|replay| replay.choices.get(choice as usize));
+    known.unwrap_or(&UNTOUCHED)
 }
 
 /// Finds calls in the answer, if there may be any. An answer whose form the caller gave is a call only

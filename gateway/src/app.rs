@@ -23,6 +23,7 @@ use crate::jobs::{Desk, JobMetrics};
 use crate::metrics::GatewayMetrics;
 use crate::models::Recorded;
 use crate::recall::Recall;
+use crate::streams::Hubs;
 
 /// What the gateway is given by the process that runs it.
 #[derive(Clone)]
@@ -85,6 +86,8 @@ pub struct Inner {
     pub limits: Arc<Limits>,
     /// Who adds to what tenants keep.
     pub caps: Caps,
+    /// Streams that are written here.
+    pub hubs: Hubs,
     /// Durable jobs.
     pub jobs: Desk,
     /// Tasks that outlive a request.
@@ -133,6 +136,7 @@ impl App {
             files: Files::default(),
             limits,
             caps: Caps::default(),
+            hubs: Hubs::default(),
             jobs: Desk::new(job_metrics),
             scope,
             drained: CancellationToken::new(),

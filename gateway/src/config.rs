@@ -28,6 +28,24 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_PLACEMENT_WAIT", default_value = "2s", value_parser = humantime::parse_duration)]
     pub placement_wait: Duration,
 
+    /// How often a request that has begun may go on at another node; 0 ends it with its node.
+    #[arg(long, env = "FIRMAMENT_MIGRATIONS_MAX", default_value_t = 3)]
+    pub migrations_max: u32,
+
+    /// Longest wait for a node that goes on with a request that has begun.
+    #[arg(long, env = "FIRMAMENT_MIGRATION_WAIT", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub migration_wait: Duration,
+
+    /// Silence in the middle of an answer after which another node goes on with it, unless five times the
+    /// usual pause between its tokens is longer.
+    #[arg(long, env = "FIRMAMENT_PROGRESS_TIMEOUT", default_value = "3s", value_parser = humantime::parse_duration)]
+    pub progress_timeout: Duration,
+
+    /// How long an answer goes on after its caller is gone, if the caller may resume it
+    /// (`x-firmament-resumable`).
+    #[arg(long, env = "FIRMAMENT_STREAM_GRACE", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub stream_grace: Duration,
+
     /// Longest time for one request, from its head to its last token.
     #[arg(long, env = "FIRMAMENT_REQUEST_TIMEOUT", default_value = "10m", value_parser = humantime::parse_duration)]
     pub request_timeout: Duration,
@@ -127,6 +145,10 @@ impl Default for GatewayConfig {
             require_key: false,
             allow_origin: Vec::new(),
             placement_wait: Duration::from_secs(2),
+            migrations_max: 3,
+            migration_wait: Duration::from_secs(10),
+            progress_timeout: Duration::from_secs(3),
+            stream_grace: Duration::from_secs(10),
             request_timeout: Duration::from_mins(10),
             header_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),

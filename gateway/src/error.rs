@@ -57,6 +57,14 @@ pub enum ApiError {
         /// A sentence for the caller.
         message: String,
     },
+    /// It was there and is not any more.
+    #[error("{message}")]
+    Gone {
+        /// A stable name.
+        code: &'static str,
+        /// A sentence for the caller.
+        message: String,
+    },
     /// The body is too long.
     #[error("the body is longer than {limit_bytes} bytes")]
     BodyTooLarge {
@@ -146,6 +154,7 @@ impl ApiError {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::Gone { .. } => StatusCode::GONE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMedia(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -164,7 +173,8 @@ impl ApiError {
             Self::Invalid { code, .. }
             | Self::Forbidden { code, .. }
             | Self::NotFound { code, .. }
-            | Self::Conflict { code, .. } => code,
+            | Self::Conflict { code, .. }
+            | Self::Gone { code, .. } => code,
             Self::Unauthorised(_) => "invalid_api_key",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -193,6 +203,7 @@ impl ApiError {
             | Self::NotFound { .. }
             | Self::MethodNotAllowed
             | Self::Conflict { .. }
+            | Self::Gone { .. }
             | Self::BodyTooLarge { .. }
             | Self::UnsupportedMedia(_)
             | Self::Internal(_) => false,
@@ -288,7 +299,7 @@ const fn work_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::NodeLost
         | ErrorCode::AdapterUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::RequestQuarantined | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

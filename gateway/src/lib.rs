@@ -23,6 +23,7 @@ mod recall;
 mod reply;
 mod routes;
 mod service;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod valid;

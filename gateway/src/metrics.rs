@@ -8,6 +8,9 @@ use scheduler::core::PlaceError;
 use telemetry::buckets::{INTER_TOKEN_SECONDS, REQUEST_SECONDS, REQUEST_TOKENS, TTFT_SECONDS};
 use telemetry::{LabelCap, Metrics};
 
+use crate::dispatch::MigrationMetrics;
+use crate::streams::StreamMetrics;
+
 /// Adapters with a series of their own; later ones share `other`.
 const ADAPTER_LABELS_MAX: usize = 64;
 
@@ -50,6 +53,10 @@ pub struct GatewayMetrics {
     pub e2e_seconds: HistogramVec,
     /// `firmament_tokens_total{kind,adapter}`: tokens of finished requests.
     pub tokens: IntCounterVec,
+    /// Requests that went on at another node.
+    pub migrations: MigrationMetrics,
+    /// Callers who came back to a stream.
+    pub streams: StreamMetrics,
     /// How answers end.
     pub answers: AnswerMetrics,
     /// `firmament_offload_total{decision,reason}`: where requests went, and why.
@@ -68,7 +75,7 @@ pub struct AnswerMetrics {
     pub finished: IntCounterVec,
     /// `firmament_goodput_requests_total{placement}`: finished requests that met their targets.
     pub goodput: IntCounterVec,
-    /// `firmament_streams_lost_total`: requests that had begun and broke off with their node.
+    /// `firmament_streams_lost_total`: requests that had begun, broke off, and went on nowhere.
     pub streams_lost: IntCounterVec,
 }
 
@@ -96,7 +103,7 @@ impl AnswerMetrics {
             ),
             streams_lost: metrics.counter(
                 "streams_lost_total",
-                "Requests that had begun and broke off with their node.",
+                "Requests that had begun, broke off with their node, and went on nowhere.",
                 &[],
             ),
         };
@@ -170,6 +177,8 @@ impl GatewayMetrics {
                 "Tokens of finished requests.",
                 &["kind", "adapter"],
             ),
+            migrations: MigrationMetrics::new(metrics),
+            streams: StreamMetrics::new(metrics),
             answers: AnswerMetrics::new(metrics),
             offload: metrics.counter(
                 "offload_total",

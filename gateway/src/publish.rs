@@ -3,6 +3,8 @@
 //! Each step is recorded before the next, so that a crash leaves a state from which the same upload
 //! goes on. What a node refuses is recorded as failed, with the node's own code.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 use protocol::{
     AdapterFileRole, AdapterManifest, AdapterName, AdapterProof, ErrorCode, Event, FirmwareId,
@@ -281,13 +283,14 @@ async fn prove(
         label: key.adapter.name.to_string(),
     };
     let task = Task {
-        caller,
-        model: &model,
+        tenant: caller.tenant.clone(),
+        model: Arc::new(model),
         work: Work::Prove(ProveWork { manifest }),
         cost: Cost::default(),
-        context,
+        context: context.clone(),
         wants: None,
         permit: None,
+        told: None,
     };
     let mut run = dispatch::run(app, task).await?;
     while let Some(event) = run.events.next().await {

@@ -58,6 +58,7 @@ pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Resu
         firmwares: vec![engine.firmware().clone()],
         slots: config.slots,
         adapter_budget_bytes: config.adapter_budget_bytes,
+        replays: true,
         metrics: config.metrics_address.clone(),
     };
     let work = scope.child(); // waited for with the scope; ends by itself or with its link

@@ -48,6 +48,8 @@ codes! {
     Cancelled = "cancelled",
     /// The node vanished while it worked.
     NodeLost = "node_lost",
+    /// Two nodes vanished while they ran the request: it is not tried again.
+    RequestQuarantined = "request_quarantined",
     /// The adapter's files cannot be read as PEFT LoRA.
     InvalidLoraAdapter = "invalid_lora_adapter",
     /// The adapter uses something that is not supported.
@@ -81,6 +83,7 @@ impl ErrorCode {
             | Self::ModelNotFound
             | Self::DeadlineExceeded
             | Self::Cancelled
+            | Self::RequestQuarantined
             | Self::InvalidLoraAdapter
             | Self::AdapterUnsupported
             | Self::AdapterBaseMismatch

@@ -69,6 +69,9 @@ pub struct NodeCapabilities {
     pub slots: u32,
     /// Memory for adapters.
     pub adapter_budget_bytes: u64,
+    /// It goes on where another node broke off: see [`Replay`](crate::Replay).
+    #[serde(default)]
+    pub replays: bool,
     /// `host:port` where its metrics can be scraped, if it has a listener for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,

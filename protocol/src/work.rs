@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AdapterManifest, AdapterProof, AdapterUse, ChatMessage, TenantId, Tool, ToolChoice};
+use crate::{
+    AdapterManifest, AdapterProof, AdapterUse, ChatMessage, Replay, TenantId, Tool, ToolChoice,
+};
 
 /// One piece of work for an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +54,10 @@ pub struct GenerateWork {
     /// Go on past end-of-generation tokens until `max_tokens`; for measurements.
     #[serde(default)]
     pub ignore_eos: bool,
+    /// Where another node broke off: go on there. Only for nodes that say
+    /// [`replays`](crate::NodeCapabilities::replays); others would begin anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// Prefix-cache entries are shared within this tenant only.
     pub tenant: TenantId,
 }
@@ -70,6 +76,7 @@ impl GenerateWork {
             logprobs: None,
             prompt_logprobs: false,
             ignore_eos: false,
+            replay: None,
             tenant: tenant.into(),
         }
     }

@@ -59,6 +59,8 @@ pub const ADAPTER_GENERATION: &str = "firmament.adapter.generation";
 pub const ADAPTER_BASE: &str = "firmament.adapter.base";
 /// Which try this is, from 1.
 pub const ATTEMPT: &str = "firmament.attempt";
+/// Why an attempt goes on with what another began.
+pub const MIGRATION_REASON: &str = "firmament.migration.reason";
 /// Which node.
 pub const NODE_ID: &str = "firmament.node.id";
 /// What the node is.

@@ -1,6 +1,7 @@
 //! A whole cluster in the test's process: a real gateway on a free port, a real scheduler, real nodes that
 //! enrol and dial in over loopback, a real SQLite file. Only the engines may be mocks.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use telemetry::{Clock, Metrics, Scope, SystemClock, Tracer};
 use worker::{WorkerConfig, WorkerContext};
 
 use crate::Client;
+use crate::proxy::Proxy;
 
 /// Nobody waits longer for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +30,7 @@ pub struct ClusterSpec {
     /// The gateway's settings; its address is a free port of this machine.
     pub gateway: GatewayConfig,
     nodes: Vec<NodeSpec>,
+    proxies: bool,
 }
 
 struct NodeSpec {
@@ -42,7 +45,7 @@ impl Default for ClusterSpec {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let gateway =
             GatewayConfig { listen, placement_wait: PATIENCE, ..GatewayConfig::default() };
-        Self { gateway, nodes: Vec::new() }
+        Self { gateway, nodes: Vec::new(), proxies: false }
     }
 }
 
@@ -57,6 +60,12 @@ impl ClusterSpec {
     #[must_use]
     pub fn worker(self, name: &str, slots: u32, engine: impl Runs) -> Self {
         self.node(NodeKind::Worker, name, slots, engine)
+    }
+
+    /// Puts a proxy before each node, so that [`TestCluster::cut`] works.
+    #[must_use]
+    pub fn behind_proxies(self) -> Self {
+        Self { proxies: true, ..self }
     }
 
     fn node(mut self, kind: NodeKind, name: &str, slots: u32, engine: impl Runs) -> Self {
@@ -91,8 +100,12 @@ impl ClusterSpec {
         let address = gateway.address();
         let client = Client::new(&format!("http://{address}"));
         let scope = Scope::new();
+        let mut proxies = BTreeMap::new();
+        for node in self.nodes.iter().filter(|_| self.proxies) {
+            proxies.insert(node.name.clone(), Proxy::to(address, &scope).await);
+        }
         let cluster =
-            TestCluster { client, registry, live, metrics, clock, scope, address, folder };
+            TestCluster { client, registry, live, metrics, clock, scope, address, folder, proxies };
         cluster.scope.spawn("gateway", gateway.run(cluster.scope.child()));
         cluster.start_scheduler();
         let count = self.nodes.len();
@@ -119,6 +132,7 @@ pub struct TestCluster {
     scope: Scope,
     address: SocketAddr,
     folder: tempfile::TempDir,
+    proxies: BTreeMap<String, Proxy>,
 }
 
 impl TestCluster {
@@ -139,7 +153,8 @@ impl TestCluster {
 
     async fn start_node(&self, number: usize, spec: NodeSpec) {
         let NodeSpec { kind, name, slots, engine } = spec;
-        let gateway = Url::parse(&format!("http://{}", self.address)).expect("an address");
+        let address = self.proxies.get(&name).map_or(self.address, |proxy| proxy.address);
+        let gateway = Url::parse(&format!("http://{address}")).expect("an address");
         let folder = self.folder.path().join(&name);
         let mut node = NodeConfig::new(gateway, kind, &name, folder);
         node.join_token = Some(self.join_token(number, kind).await);
@@ -196,6 +211,14 @@ impl TestCluster {
     async fn ready(&self) {
         let ready = async || self.client.get("/health/ready").await.status().is_success();
         eventually("the gateway is ready", ready).await;
+    }
+
+    /// Cuts a node off, at once and in the middle of whatever it says, or lets it come back.
+    ///
+    /// # Panics
+    /// There is no such node, or the cluster is not [`ClusterSpec::behind_proxies`].
+    pub fn cut(&self, name: &str, cut: bool) {
+        self.proxies[name].cut(cut);
     }
 
     /// The value of a metric's series, written as `/metrics` shows it: `name{label="value"}`.

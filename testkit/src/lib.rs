@@ -14,7 +14,11 @@ mod mock_engine;
 mod postgres;
 #[cfg(feature = "cluster")]
 mod prometheus;
+#[cfg(feature = "cluster")]
+mod proxy;
 mod redis;
+#[cfg(feature = "cluster")]
+pub mod replay;
 
 #[cfg(feature = "cluster")]
 pub use bench::{LoraSpec, gguf, lora_files, write_lora};

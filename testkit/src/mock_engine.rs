@@ -91,7 +91,17 @@ impl MockEngine {
         let mut events = vec![Event::Started { prompt_tokens, cached_tokens: 0 }];
         for choice in 0..work.choices {
             let tokens = mock_tokens(&self.0.info, work, choice);
-            events.extend(tokens.into_iter().map(|token| text(choice, token)));
+            let told = work.replay.as_ref().and_then(|replay| replay.choices.get(choice as usize));
+            let told = told.cloned().unwrap_or_default();
+            let Some(rest) = tokens.strip_prefix(&told.tokens[..]).filter(|_| !told.finished)
+            else {
+                if told.finished && told.tokens == tokens {
+                    continue;
+                }
+                let message = "what was generated elsewhere is not what this engine generates";
+                return Err(WorkError::new(ErrorCode::InvalidRequest, message));
+            };
+            events.extend(rest.iter().map(|token| text(choice, *token)));
             events.push(Event::Finished { choice, reason: FinishReason::Length });
         }
         let completion_tokens = count * work.choices;

@@ -125,6 +125,7 @@ fn work(adapters: [AdapterUse; 2]) -> impl Strategy<Value = GenerateWork> {
                     logprobs: told.0,
                     prompt_logprobs: told.1,
                     ignore_eos,
+                    replay: None,
                     tenant: "test".into(),
                 }
             },

@@ -31,7 +31,7 @@ impl StepLoop {
         if sequence.pending() > 0 {
             return true;
         }
-        if sequence.tokens.len() == sequence.prompt_tokens {
+        if sequence.tokens.len() == sequence.given_tokens {
             self.remember_prompt(sequence);
         }
         let Some(request) = self.requests.get_mut(&sequence.request) else { return false };
@@ -42,7 +42,9 @@ impl StepLoop {
                 false
             }
             Goal::Generate(generate) if generate.max_tokens == 0 => {
-                generate.end(request, FinishReason::Length);
+                generate.end(FinishReason::Length, &mut |event| {
+                    request.events.send(event);
+                });
                 false
             }
             Goal::Generate(_) => {
@@ -121,21 +123,41 @@ impl Generate {
         }
         let seed = self.sampling.seed.wrapping_add(u64::from(self.choice));
         let token = draw(logits, &self.sampling, &self.history, seed, self.generated as u64);
-        if tokenizer.ends().contains(&token) && !self.ignore_eos {
+        let logprob =
+            |raw: Vec<f32>, top| token_logprob(tokenizer, &raw, token, Option::unwrap_or(top, 0));
+        let Request { events, usage, .. } = request;
+        let mut tell = |event| {
+            events.send(event);
+        };
+        if self.is_end(tokenizer, token) {
             if let Some(raw) = raw.filter(|_| self.tells_end) {
-                let logprob = token_logprob(tokenizer, &raw, token, self.logprobs.unwrap_or(0));
-                self.send(request, Vec::new(), Some(token), Some(logprob));
+                let logprob = logprob(raw, self.logprobs);
+                self.tell(Vec::new(), Some(token), Some(logprob), &mut tell);
             }
-            self.end(request, FinishReason::Stop);
+            self.end(FinishReason::Stop, &mut tell);
             return Ok(Next::End);
         }
+        usage.completion_tokens += 1;
+        let logprob = raw.map(|raw| logprob(raw, self.logprobs));
+        let goes_on = self.take(token, logprob, &mut tell)?;
+        Ok(Next::Token { token, goes_on })
+    }
+
+    pub(super) fn is_end(&self, tokenizer: &Tokenizer, token: u32) -> bool {
+        tokenizer.ends().contains(&token) && !self.ignore_eos
+    }
+
+    /// Takes a token that was drawn into the answer. False means that it was the last.
+    pub(super) fn take(
+        &mut self,
+        token: u32,
+        logprob: Option<TokenLogprob>,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<bool, WorkError> {
         self.generated += 1;
-        request.usage.completion_tokens += 1;
         self.history.push(token);
         let grown = self.text.push(token);
-        let logprob =
-            raw.map(|raw| token_logprob(tokenizer, &raw, token, self.logprobs.unwrap_or(0)));
-        self.send(request, grown.pieces, Some(token), logprob);
+        self.tell(grown.pieces, Some(token), logprob, tell);
         let complete = match &mut self.matcher {
             Some(matcher) => {
                 matcher.commit(token)?;
@@ -148,43 +170,44 @@ impl Generate {
         } else if self.generated >= self.max_tokens {
             FinishReason::Length
         } else {
-            return Ok(Next::Token { token, goes_on: true });
+            return Ok(true);
         };
         if grown.stopped {
-            self.finish(request, reason);
+            self.finish(reason, tell);
         } else {
-            self.end(request, reason);
+            self.end(reason, tell);
         }
-        Ok(Next::Token { token, goes_on: false })
+        Ok(false)
     }
 
     /// Hands out what was held back, then the end.
-    fn end(&mut self, request: &Request, reason: FinishReason) {
+    pub(super) fn end(&mut self, reason: FinishReason, tell: &mut impl FnMut(Event)) {
         let pieces = self.text.finish();
         if !pieces.is_empty() {
-            self.send(request, pieces, None, None);
+            self.tell(pieces, None, None, tell);
         }
-        self.finish(request, reason);
+        self.finish(reason, tell);
     }
 
-    fn finish(&self, request: &Request, reason: FinishReason) {
+    fn finish(&self, reason: FinishReason, tell: &mut impl FnMut(Event)) {
         let called = reason == FinishReason::Stop && self.text.called_tools();
         let reason = if called { FinishReason::ToolCalls } else { reason };
-        request.events.send(Event::Finished { choice: self.choice, reason });
+        tell(Event::Finished { choice: self.choice, reason });
     }
 
-    /// One text event carries the token, whatever text it made; calls follow as their own events.
-    fn send(
-        &self,
-        request: &Request,
+    /// One text event carries the token, whatever text it made; calls follow as their own events. What
+    /// the reader has already is left out.
+    fn tell(
+        &mut self,
         pieces: Vec<ToolPiece>,
         token: Option<u32>,
         logprob: Option<TokenLogprob>,
+        tell: &mut impl FnMut(Event),
     ) {
         let choice = self.choice;
         let mut text = String::new();
         let mut calls = Vec::new();
-        for piece in pieces {
+        for piece in pieces.into_iter().filter_map(|piece| self.told.rest(piece)) {
             match piece {
                 ToolPiece::Text(more) => text.push_str(&more),
                 ToolPiece::Call { call, name, arguments } => {
@@ -192,13 +215,12 @@ impl Generate {
                 }
             }
         }
+        let token = self.told.token(token);
         if token.is_some() || !text.is_empty() {
             let (tokens, logprobs) = (token.into_iter().collect(), logprob.into_iter().collect());
-            request.events.send(Event::Text { choice, text, tokens, logprobs });
+            tell(Event::Text { choice, text, tokens, logprobs });
         }
-        for call in calls {
-            request.events.send(call);
-        }
+        calls.into_iter().for_each(tell);
     }
 }
 

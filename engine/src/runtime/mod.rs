@@ -10,6 +10,7 @@ mod plan;
 mod prefix;
 mod probe;
 mod random;
+mod replay;
 mod sampler;
 mod score;
 mod sequence;
@@ -23,11 +24,12 @@ mod turn;
 
 pub(crate) use commands::{Command, ProbeReport};
 pub(crate) use prefix::Scope;
+pub(crate) use replay::{Told, misfit};
 pub(crate) use sampler::History;
 #[cfg(test)]
 pub(crate) use sampler::argmax;
 pub(crate) use score::PromptScores;
-pub(crate) use sequence::{Generate, Goal, NewRequest, NewSequence};
+pub(crate) use sequence::{Generate, Goal, NewRequest, NewSequence, ReplayedRequest};
 pub use stats::EngineStats;
 pub(crate) use step::{Limits, Shared, StepLoop};
 pub use stream::EventStream;

@@ -35,6 +35,16 @@ impl PromptScores {
         Self { told: 0, top, characters: Utf8Stream::default(), hides_space }
     }
 
+    /// The first `told` of the prompt's `tokens` were told elsewhere.
+    pub(crate) fn replay(&mut self, tokenizer: &Tokenizer, tokens: &[u32], told: usize) {
+        for token in tokens[..told].iter().filter(|token| !tokenizer.is_special(**token)) {
+            let bytes = tokenizer.token_bytes(*token);
+            let hidden = std::mem::take(&mut self.hides_space) && bytes.first() == Some(&b' ');
+            self.characters.push(&bytes[usize::from(hidden)..]);
+        }
+        self.told = told;
+    }
+
     /// Whether all of a prompt was told.
     pub(super) fn is_over(&self, prompt_tokens: usize) -> bool {
         self.told == prompt_tokens

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use protocol::Sampling;
+use protocol::{Event, Sampling, Usage};
 
 use super::lookup::Lookup;
 use super::prefix::Scope;
+use super::replay::Told;
 use super::sampler::History;
 use super::score::PromptScores;
 use super::stream::EventSender;
@@ -17,11 +18,36 @@ use crate::constrain::Matcher;
 pub(crate) struct NewRequest {
     pub(crate) events: EventSender,
     pub(crate) sequences: Vec<NewSequence>,
+    pub(crate) replayed: ReplayedRequest,
+}
+
+/// What a request brings along that broke off elsewhere.
+#[derive(Default)]
+pub(crate) struct ReplayedRequest {
+    /// What its reader does not have yet of what was drawn.
+    pub(crate) untold: Vec<Event>,
+    /// Tokens that were drawn.
+    pub(crate) tokens: usize,
+}
+
+impl ReplayedRequest {
+    /// All that is left to tell if every answer was at its end.
+    pub(crate) fn over(self, prompt_tokens: usize) -> Vec<Event> {
+        let (prompt_tokens, cached_tokens) = (prompt_tokens as u32, 0);
+        let completion_tokens = self.tokens as u32;
+        let usage = Usage { prompt_tokens, cached_tokens, completion_tokens };
+        let started = Event::Started { prompt_tokens, cached_tokens };
+        std::iter::once(started).chain(self.untold).chain([Event::Done(usage)]).collect()
+    }
 }
 
 /// One answer or one input to embed.
 pub(crate) struct NewSequence {
+    /// The prompt, and what was drawn elsewhere.
     pub(crate) tokens: Vec<u32>,
+    pub(crate) prompt_tokens: usize,
+    /// Others of the request wait until it has put the prompt into the cache.
+    pub(crate) leads: bool,
     pub(crate) adapters: Arc<Adapters>,
     pub(crate) scope: Arc<Scope>,
     pub(crate) goal: Goal,
@@ -63,6 +89,7 @@ pub(crate) struct Generate {
     pub(crate) text: TextOutput,
     pub(crate) history: History,
     pub(crate) generated: usize,
+    pub(crate) told: Told,
 }
 
 /// A sequence in the loop.
@@ -72,6 +99,9 @@ pub(super) struct Sequence {
     pub(super) arrival: u64,
     pub(super) tokens: Vec<u32>,
     pub(super) prompt_tokens: usize,
+    /// Tokens that it came with.
+    pub(super) given_tokens: usize,
+    leads: bool,
     /// It has had a place in the batch before.
     pub(super) started: bool,
     /// Tokens whose keys and values are in the cache.
@@ -87,11 +117,13 @@ pub(super) struct Sequence {
 
 impl Sequence {
     pub(super) fn new(request: u64, arrival: u64, new: NewSequence) -> Self {
-        let NewSequence { tokens, adapters, scope, goal } = new;
+        let NewSequence { tokens, prompt_tokens, leads, adapters, scope, goal } = new;
         Self {
             request,
             arrival,
-            prompt_tokens: tokens.len(),
+            prompt_tokens,
+            given_tokens: tokens.len(),
+            leads,
             tokens,
             started: false,
             computed: 0,
@@ -111,7 +143,7 @@ impl Sequence {
 
     /// Whether it goes on by one token a step.
     pub(super) fn decodes(&self) -> bool {
-        self.tokens.len() > self.prompt_tokens && self.pending() == 1
+        self.tokens.len() > self.given_tokens && self.pending() == 1
     }
 
     /// Guesses at most `most` tokens, which run behind the pending one. How many there are.
@@ -131,8 +163,8 @@ impl Sequence {
     }
 
     /// Later answers of a request wait until the first has put their prompt into the cache.
-    pub(super) fn is_first(&self) -> bool {
-        !matches!(&self.goal, Goal::Generate(generate) if generate.choice > 0)
+    pub(super) const fn leads(&self) -> bool {
+        self.leads
     }
 
     /// What to ask of the backbone when the next `tokens` run.

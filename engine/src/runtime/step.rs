@@ -61,6 +61,8 @@ pub(super) struct Request {
     pub(super) usage: Usage,
     /// The first answer's prompt is in the cache.
     pub(super) prompt_cached: bool,
+    /// What its reader does not have yet of what was drawn elsewhere.
+    untold: Vec<Event>,
 }
 
 impl StepLoop {
@@ -137,8 +139,9 @@ impl StepLoop {
         let request = Request {
             events: new.events,
             unfinished: new.sequences.len(),
-            usage: Usage::default(),
+            usage: Usage { completion_tokens: new.replayed.tokens as u32, ..Usage::default() },
             prompt_cached: false,
+            untold: new.replayed.untold,
         };
         self.requests.insert(id, request);
         for sequence in new.sequences {
@@ -192,7 +195,7 @@ impl StepLoop {
     /// the cache lets others pass.
     fn next_waiting(&self) -> Option<usize> {
         let may_start = |sequence: &Sequence| {
-            sequence.is_first() || self.requests[&sequence.request].prompt_cached
+            sequence.leads() || self.requests[&sequence.request].prompt_cached
         };
         let waiting = self.waiting.iter().enumerate().filter(|(_, sequence)| may_start(sequence));
         let waiting = waiting.map(|(index, sequence)| (index, &sequence.scope.tenant));
@@ -216,17 +219,21 @@ impl StepLoop {
             return;
         }
         self.shared.queued.fetch_sub(1, Ordering::Relaxed);
-        let (prompt, cached) = (sequence.prompt_tokens, sequence.computed);
+        let prompt = sequence.prompt_tokens;
+        let cached = sequence.computed.min(prompt);
         let mut stats = self.shared.stats.lock();
         stats.prompt_tokens_total += prompt as u64;
         stats.cached_tokens_total += cached as u64;
         let request = self.requests.get_mut(&sequence.request).expect("sequences have requests");
         if let Goal::Embed { .. } = sequence.goal {
             request.usage.prompt_tokens += prompt as u32;
-        } else if sequence.is_first() {
+        } else if sequence.leads() {
             let (prompt_tokens, cached_tokens) = (prompt as u32, cached as u32);
-            request.usage = Usage { prompt_tokens, cached_tokens, completion_tokens: 0 };
+            request.usage = Usage { prompt_tokens, cached_tokens, ..request.usage };
             request.events.send(Event::Started { prompt_tokens, cached_tokens });
+            for event in std::mem::take(&mut request.untold) {
+                request.events.send(event);
+            }
         }
     }
 
@@ -385,6 +392,7 @@ mod tests {
 
     use super::*;
     use crate::backbone::Adapters;
+    use crate::runtime::sequence::ReplayedRequest;
     use crate::runtime::stream::{EventStream, channel};
     use crate::runtime::{NewSequence, Scope};
 
@@ -426,12 +434,18 @@ mod tests {
         let scope = Arc::new(Scope { tenant: TenantId::from(tenant), adapters: Vec::new() });
         let sequences = lengths.iter().map(|length| NewSequence {
             tokens: vec![0; *length],
+            prompt_tokens: *length,
+            leads: true,
             adapters: Arc::default(),
             scope: Arc::clone(&scope),
             goal: Goal::Embed { index: 0, sum: vec![0.0] },
         });
         step_loop.shared.queued.fetch_add(lengths.len(), Ordering::Relaxed);
-        step_loop.enqueue(NewRequest { events, sequences: sequences.collect() });
+        step_loop.enqueue(NewRequest {
+            events,
+            sequences: sequences.collect(),
+            replayed: ReplayedRequest::default(),
+        });
         stream
     }
 

@@ -25,6 +25,15 @@ pub(crate) fn channel(events_max: usize) -> (EventSender, EventStream) {
 }
 
 impl EventStream {
+    /// Work that is done already.
+    pub(crate) fn whole(events: Vec<Event>) -> Self {
+        let (sender, stream) = channel(events.len());
+        for event in events {
+            sender.send(event);
+        }
+        stream
+    }
+
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<Event, WorkError>> {
         self.events.recv().await

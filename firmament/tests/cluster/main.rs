@@ -5,6 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod rig;
+mod sse;
+mod streams;
 mod traffic;
 
 use std::collections::BTreeSet;
@@ -43,6 +45,18 @@ async fn a_cluster_answers_through_every_gateway_whatever_dies() {
     log("worker stopped");
     a_node_is_revoked_through_the_gateway_that_has_not_its_link(&mut cluster);
     log("node revoked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn streams_go_on_whatever_dies_under_them() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut cluster = Cluster::start();
+    for url in cluster.urls.clone() {
+        cluster.sees(&url, 5, 2);
+    }
+    streams::a_worker_is_killed(&mut cluster).await;
+    streams::a_worker_stands_still(&mut cluster).await;
+    streams::a_gateway_is_killed_and_its_streams_go_on_at_the_other(&mut cluster).await;
 }
 
 /// Fills most devices' slots through one gateway; who answered, all with the same words.

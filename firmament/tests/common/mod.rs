@@ -109,11 +109,16 @@ impl Role {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
     /// Asks it to end, as a service manager does, and waits until it has.
     pub fn stop(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
-        assert!(sent.expect("a shell").success());
+        self.signal("TERM");
         let (send, ended) = mpsc::sync_channel(1);
         std::thread::scope(|scope| {
             let child = &mut self.child;

@@ -1,13 +1,12 @@
 //! The span of one attempt at a node: what was asked, who answers, what it cost. Never any text.
 
-use protocol::{
-    Constraint, ErrorCode, Event, GenerateWork, Placement, Prompt, Usage, Work, WorkError,
-};
+use protocol::{Constraint, ErrorCode, Event, GenerateWork, Placement, Prompt, Usage, Work};
 use scheduler::core::Decision;
 use telemetry::{Span, SpanKind, TraceParent, names};
 use tokio::time::Instant;
 
 use super::Task;
+use super::migration::MigrationReason;
 use crate::metrics::BASE_LABEL;
 
 /// Every so many tokens leave a mark; a span for each would drown the trace.
@@ -49,7 +48,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Begins the `number`-th attempt; a later one is linked to the one before.
     pub(super) fn begin(
-        task: &Task<'_>,
+        task: &Task,
         placement: &Placement,
         number: usize,
         before: Option<TraceParent>,
@@ -90,9 +89,16 @@ impl Attempt {
         }
     }
 
-    pub(super) fn failed(&mut self, error: &WorkError) {
+    /// It goes on with what another attempt began.
+    pub(super) fn moved(&mut self, reason: Option<MigrationReason>) {
+        if let Some(reason) = reason {
+            self.span.set(names::MIGRATION_REASON, reason.as_str());
+        }
+    }
+
+    pub(super) fn failed(&mut self, why: &'static str) {
         self.over = true;
-        self.span.fail(error.code.as_str());
+        self.span.fail(why);
     }
 
     fn tokens(&mut self, more: u64) {
@@ -146,11 +152,11 @@ const fn operation(work: &Work) -> &'static str {
 }
 
 /// The adapters' names, or the model as the caller wrote it.
-fn model<'a>(task: &'a Task<'_>) -> &'a str {
+fn model(task: &Task) -> &str {
     if task.model.label == BASE_LABEL { &task.model.written } else { &task.model.label }
 }
 
-fn show_adapters(span: &mut Span, task: &Task<'_>) {
+fn show_adapters(span: &mut Span, task: &Task) {
     if task.model.adapters.is_empty() {
         return;
     }

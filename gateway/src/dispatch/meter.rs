@@ -25,7 +25,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(app: &App, task: &Task<'_>, placement: &Placement) -> Self {
+    pub(super) fn new(app: &App, task: &Task, placement: &Placement) -> Self {
         Self {
             metrics: Arc::clone(&app.metrics),
             placement: placement.kind,
@@ -49,7 +49,7 @@ impl Meter {
 
     /// A request that had begun ended with an error.
     pub(super) fn broke_off(&self, error: &WorkError) {
-        if error.code == ErrorCode::NodeLost {
+        if error.code.retryable() || error.code == ErrorCode::RequestQuarantined {
             self.metrics.answers.streams_lost.with_label_values::<&str>(&[]).inc();
         }
     }

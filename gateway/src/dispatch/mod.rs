@@ -1,14 +1,22 @@
 //! Work on its way to a node and its events on their way back.
-//! Owns: the routing snapshot as this gateway sees it, requests in flight, one retry, the numbers of
-//! each request. Never: the choice itself (that is [`scheduler::core::place`]), the link.
+//! Owns: the routing snapshot as this gateway sees it, requests in flight, which node goes on when one
+//! breaks off, the numbers of each request. Never: the choice itself (that is [`scheduler::core::place`]), the link.
 
 mod attempt;
+mod crashes;
+mod journey;
 mod meter;
+mod migration;
 mod nodes;
+mod pace;
 mod placements;
 mod run;
+mod running;
 mod tally;
+mod told;
 
+pub use migration::MigrationMetrics;
 pub use nodes::{Events, ExecuteContext, Nodes};
 pub use placements::{Lease, Placements};
 pub use run::{Run, Task, run};
+pub use told::Told;

@@ -1,44 +1,41 @@
-//! One request's way: lease a node, send, wait for the first event, try one other node if that fails.
+//! How a request begins: at a first node, or at one other if that fails.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use protocol::{ErrorCode, Event, NodeKind, Placement, Work, WorkError};
-use scheduler::core::{PlaceError, PlaceRequest};
-use telemetry::SpanKind;
-use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
+use protocol::{ErrorCode, Event, NodeKind, Placement, TenantId, Work, WorkError};
+use scheduler::core::PlaceError;
 
-use super::attempt::{Attempt, show_choice};
-use super::meter::Meter;
-use super::tally::Tally;
-use super::{Events, ExecuteContext, Lease};
-use crate::access::{Caller, Permit};
+use super::journey::Journey;
+use super::{Events, Lease, Told};
+use crate::access::Permit;
 use crate::app::App;
 use crate::core::Cost;
 use crate::error::ApiError;
 use crate::http::RequestContext;
 use crate::models::ResolvedModel;
 
-/// How many nodes are tried before the first event; after it, none.
+/// How many nodes are tried before the first event.
 const ATTEMPTS_MAX: usize = 2;
 
 /// What shall be run.
-pub struct Task<'a> {
+pub struct Task {
     /// For whom.
-    pub caller: &'a Caller,
+    pub tenant: TenantId,
     /// On what.
-    pub model: &'a ResolvedModel,
+    pub model: Arc<ResolvedModel>,
     /// What.
     pub work: Work,
     /// What it may cost.
     pub cost: Cost,
     /// Which request.
-    pub context: &'a RequestContext,
+    pub context: RequestContext,
     /// The kind of node that the caller asked for.
     pub wants: Option<NodeKind>,
     /// The tenant's permission, held until the last event.
     pub permit: Option<Arc<Permit>>,
+    /// What was told of it before, if it broke off at another gateway.
+    pub told: Option<Told>,
 }
 
 /// Work that a node has begun.
@@ -49,47 +46,30 @@ pub struct Run {
     pub events: Events,
 }
 
-/// Has a node begin the work.
+/// Has a node begin the work. If that node is lost in the middle, another goes on with it, and the events
+/// are those that one node would have said.
 ///
 /// # Errors
 /// [`ApiError::Place`] if no node can take it in time; [`ApiError::Work`] with what the last node said.
-pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
-    let deadline = app.deadline(task.context);
-    let mut request = PlaceRequest {
-        tenant: task.caller.tenant.clone(),
-        firmware: task.model.firmware,
-        adapters: task.model.needs.clone(),
-        prompt_tokens: task.cost.prompt_tokens,
-        wants: task.wants,
-        exclude: Vec::new(),
-        spread: rand::random(),
-    };
-    let tokens = u64::from(task.cost.total());
+pub async fn run(app: &App, task: Task) -> Result<Run, ApiError> {
+    let prompt_tokens = task.cost.prompt_tokens;
+    let mut journey = Journey::new(app, task);
     let mut last_error = None;
-    let mut before = None;
-    for number in 1..=ATTEMPTS_MAX {
-        let mut choosing = task.context.span("schedule", SpanKind::Internal);
-        let placed = app.placements.lease(&request, tokens, app.config.placement_wait).await;
-        let lease = match placed {
+    for _ in 0..ATTEMPTS_MAX {
+        let lease = match journey.place(app.config.placement_wait).await {
             Ok(lease) => lease,
-            Err(error) => {
-                choosing.fail(error.code().as_str());
-                return Err(last_error.unwrap_or_else(|| unplaced(app, error)));
-            }
+            Err(error) => return Err(last_error.unwrap_or_else(|| unplaced(app, error))),
         };
-        show_choice(&mut choosing, &lease.decision);
-        drop(choosing);
-        let placement = &lease.decision.placement;
-        let node = placement.node.clone();
-        let attempt = Attempt::begin(&task, placement, number, before);
-        before = attempt.context();
-        match begin(app, &task, (lease, attempt), deadline).await {
-            Ok(run) => return Ok(run),
-            Err(error) if error.code.retryable() && !app.drained.is_cancelled() => {
-                let code = error.code.as_str();
+        let placement = lease.decision.placement.clone();
+        match begin(&mut journey, lease, prompt_tokens).await {
+            Ok(first) => {
+                app.metrics.placed(&placement);
+                return Ok(Run { placement, events: follow(journey, first) });
+            }
+            Err(error) if journey.may_move(&error) => {
+                let (node, code) = (placement.node, error.code.as_str());
                 tracing::warn!(node.id = %node, error.code = code, "node {node} did not begin: {code}");
                 app.metrics.retries.with_label_values(&[code]).inc();
-                request.exclude.push(node);
                 last_error = Some(error.into());
             }
             Err(error) => return Err(error.into()),
@@ -104,81 +84,29 @@ fn unplaced(app: &App, error: PlaceError) -> ApiError {
 }
 
 async fn begin(
-    app: &App,
-    task: &Task<'_>,
-    (lease, mut attempt): (Lease, Attempt),
-    deadline: Instant,
-) -> Result<Run, WorkError> {
-    let placement = lease.decision.placement.clone();
-    let context = ExecuteContext {
-        request_id: task.context.id.clone(),
-        deadline: deadline.saturating_duration_since(Instant::now()),
-        traceparent: Some(attempt.context().unwrap_or(task.context.trace).to_string()),
-        tracestate: task.context.tracestate.clone(),
+    journey: &mut Journey,
+    lease: Lease,
+    prompt_tokens: u32,
+) -> Result<Event, WorkError> {
+    journey.tally.begun(prompt_tokens);
+    let first = match journey.send(lease, None).await {
+        Ok(()) => journey.first().await,
+        Err(error) => Err(error),
     };
-    let sent = app.nodes.execute(&placement.node, task.work.clone(), context);
-    let sent = timeout_at(deadline, sent).await.unwrap_or_else(|_| Err(too_late()));
-    let events = sent.inspect_err(|error| attempt.failed(error))?;
-    let meter = Meter::new(app, task, &placement);
-    let tally = Tally::begun(task.permit.clone(), task.cost.prompt_tokens);
-    let drained = app.drained.clone();
-    let lease = Some(lease);
-    let mut running = Running { events, deadline, drained, meter, tally, attempt, lease };
-    let first = running.next().await;
     if first.as_ref().is_err_and(|error| error.code != ErrorCode::DeadlineExceeded) {
-        running.tally.nothing_ran();
+        journey.tally.nothing_ran();
     }
-    let first = first?;
-    app.metrics.placed(&placement);
+    first
+}
+
+/// The first event and all that come after it.
+fn follow(journey: Journey, first: Event) -> Events {
     let over = matches!(first, Event::Done(_) | Event::Proved(_));
-    let rest = stream::unfold((!over).then_some(running), |running| async {
-        let mut running = running?;
-        let event = running.next().await;
-        let _ = event.as_ref().inspect_err(|error| running.meter.broke_off(error));
+    let rest = stream::unfold((!over).then_some(journey), |journey| async {
+        let mut journey = journey?;
+        let event = journey.next().await;
         let over = matches!(event, Err(_) | Ok(Event::Done(_)));
-        Some((event, (!over).then_some(running)))
+        Some((event, (!over).then_some(journey)))
     });
-    Ok(Run { placement, events: stream::iter([Ok(first)]).chain(rest).boxed() })
-}
-
-/// A request in flight. Dropping it cancels the work and frees the node's slot and the tenant's.
-struct Running {
-    events: Events,
-    deadline: Instant,
-    drained: CancellationToken,
-    meter: Meter,
-    tally: Tally,
-    attempt: Attempt,
-    lease: Option<Lease>,
-}
-
-impl Running {
-    async fn next(&mut self) -> Result<Event, WorkError> {
-        self.hear().await.inspect_err(|error| self.attempt.failed(error))
-    }
-
-    async fn hear(&mut self) -> Result<Event, WorkError> {
-        let next = tokio::select! {
-            biased;
-            next = timeout_at(self.deadline, self.events.next()) => next.map_err(|_| too_late())?,
-            () = self.drained.cancelled() => {
-                let message = "the server is shutting down and the answer was not ready in time";
-                return Err(WorkError::new(ErrorCode::Draining, message));
-            }
-        };
-        let event = next.unwrap_or_else(|| {
-            Err(WorkError::new(ErrorCode::NodeLost, "the node was lost before it had finished"))
-        })?;
-        self.meter.see(&event);
-        self.tally.see(&event);
-        self.attempt.see(&event);
-        if matches!(event, Event::Done(_)) {
-            self.lease = None;
-        }
-        Ok(event)
-    }
-}
-
-fn too_late() -> WorkError {
-    WorkError::new(ErrorCode::DeadlineExceeded, "the request took longer than this server allows")
+    stream::iter([Ok(first)]).chain(rest).boxed()
 }

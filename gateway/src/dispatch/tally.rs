@@ -11,16 +11,25 @@ use crate::access::Permit;
 pub(super) struct Tally {
     permit: Option<Arc<Permit>>,
     tokens: u64,
+    /// Tokens of the answers that another gateway has booked, and with them the prompt.
+    booked: Option<u64>,
 }
 
 impl Tally {
-    /// Work whose prompt has about `prompt_tokens`, at a node now: the node may be reading them.
-    pub(super) fn begun(permit: Option<Arc<Permit>>, prompt_tokens: u32) -> Self {
-        Self { permit, tokens: prompt_tokens.into() }
+    /// Nothing ran yet; or elsewhere, where `booked` tokens were generated.
+    pub(super) const fn new(permit: Option<Arc<Permit>>, booked: Option<u64>) -> Self {
+        Self { permit, tokens: 0, booked }
+    }
+
+    /// The work, whose prompt has about `prompt_tokens`, is at a node: the node may be reading them.
+    pub(super) fn begun(&mut self, prompt_tokens: u32) {
+        if self.booked.is_none() {
+            self.tokens = prompt_tokens.into();
+        }
     }
 
     /// The node did nothing.
-    pub(super) fn nothing_ran(&mut self) {
+    pub(super) const fn nothing_ran(&mut self) {
         self.tokens = 0;
     }
 
@@ -29,7 +38,11 @@ impl Tally {
             Event::Started { prompt_tokens, .. } => self.tokens = u64::from(*prompt_tokens),
             Event::Text { tokens, .. } => self.tokens += tokens.len() as u64,
             Event::Done(usage) => {
-                self.tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+                let completion = u64::from(usage.completion_tokens);
+                self.tokens = match self.booked {
+                    Some(booked) => completion.saturating_sub(booked),
+                    None => u64::from(usage.prompt_tokens) + completion,
+                };
             }
             _ => {}
         }

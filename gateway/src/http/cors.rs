@@ -15,7 +15,12 @@ pub fn cors(origins: &[HeaderValue]) -> CorsLayer {
         names.iter().copied().map(HeaderName::from_static).collect()
     };
     let mut asked = vec![AUTHORIZATION, CONTENT_TYPE];
-    asked.extend(named(&["x-request-id", "x-firmament-placement"]));
+    asked.extend(named(&[
+        "x-request-id",
+        "x-firmament-placement",
+        "x-firmament-resumable",
+        "last-event-id",
+    ]));
     let told = named(&[
         "x-request-id",
         "x-firmament-placement",

@@ -19,6 +19,7 @@ use super::held::Held;
 use crate::error::{ApiError, cut};
 use crate::http::{ApiJson, PlacementWish, RequestContext, parse};
 use crate::routes::{chat, completions, embeddings};
+use crate::streams::ResumeWish;
 use crate::valid::{ValidChat, ValidCompletion, ValidEmbedding};
 
 /// How often a request is sent that fails although there was a node for it.
@@ -122,12 +123,15 @@ impl Request {
     /// Nothing is short-circuited: limits, placement, retries and numbers are those of any request.
     async fn send(&self, held: &Held, context: RequestContext) -> Result<Response, ApiError> {
         let (app, caller, wish) = (State(held.app.clone()), caller(&held.job), PlacementWish(None));
+        let once = ResumeWish::default();
         match self.clone() {
             Self::Chat(request) => {
-                chat::create_chat_completion(app, caller, context, wish, ApiJson(request)).await
+                let body = ApiJson(request);
+                chat::create_chat_completion(app, caller, context, wish, once, body).await
             }
             Self::Completion(request) => {
-                completions::create_completion(app, caller, context, wish, ApiJson(request)).await
+                let body = ApiJson(request);
+                completions::create_completion(app, caller, context, wish, once, body).await
             }
             Self::Embedding(request) => {
                 embeddings::create_embedding(app, caller, context, wish, ApiJson(request)).await

@@ -1,11 +1,13 @@
 //! How calls are told: in which form, under which id.
 
 use protocol::{Digest, FinishReason};
+use serde::{Deserialize, Serialize};
 
 use super::finish_reason;
 
 /// The form in which a reply tells calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallForm {
     /// As `tool_calls`.
     #[default]

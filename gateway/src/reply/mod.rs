@@ -7,6 +7,7 @@ mod chat_reply;
 mod completion_chunks;
 mod completion_reply;
 mod embedding;
+mod form;
 mod logprobs;
 mod sse;
 #[cfg(test)]
@@ -18,12 +19,14 @@ pub use chat_reply::ChatReply;
 pub use completion_chunks::CompletionChunks;
 pub use completion_reply::CompletionReply;
 pub use embedding::EmbeddingReply;
-pub use sse::{KEEP_ALIVE, StreamEnd, respond};
+pub use form::{Form, Teller};
+pub use sse::{KEEP_ALIVE, Line, Step, StreamEnd, respond, respond_numbered};
 
 use protocol::FinishReason;
+use serde::{Deserialize, Serialize};
 
 /// What every reply and chunk repeats.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// `chatcmpl-...` or `cmpl-...`.
     pub id: String,

@@ -17,6 +17,8 @@ use crate::error::ApiError;
 
 /// A comment is sent when nothing else was for this long, so that proxies keep the connection.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a client waits before it connects again to a stream that can be resumed.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How a stream ended, for whoever counts it. It travels as an extension of the response.
 #[derive(Debug, Clone, Default)]
@@ -29,29 +31,75 @@ impl StreamEnd {
     }
 }
 
-/// Streams what `chunks` yields; it is over when `chunks` ends, and failed at its first error.
-pub fn respond<T, S>(chunks: S) -> Response
+/// A chunk with the id under which a client resumes behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The event's id.
+    pub id: String,
+    /// The chunk's JSON.
+    pub json: String,
+}
+
+/// What a stream that can be resumed says next.
+#[derive(Debug)]
+pub enum Step {
+    /// These chunks.
+    Lines(Vec<Line>),
+    /// All was said.
+    Done,
+    /// It cannot go on.
+    Failed(ApiError),
+}
+
+/// Streams the chunks that `chunks` yields, as JSON; it is over when `chunks` ends, and failed at its
+/// first error.
+pub fn respond<S>(chunks: S) -> Response
 where
-    T: Serialize + Send + 'static,
-    S: Stream<Item = Result<Vec<T>, WorkError>> + Send + 'static,
+    S: Stream<Item = Result<Vec<String>, WorkError>> + Send + 'static,
 {
+    let plain = |json: String| SseEvent::default().data(json);
+    let ended = stream::iter([Said { events: vec![done()], error: None }]);
+    let said = chunks.map(move |chunks| match chunks {
+        Ok(chunks) => Said { events: chunks.into_iter().map(plain).collect(), error: None },
+        Err(error) => Said { events: Vec::new(), error: Some(error.into()) },
+    });
+    send(said.chain(ended))
+}
+
+/// Streams what can be resumed; without an end, if `steps` just ends.
+pub fn respond_numbered(steps: impl Stream<Item = Step> + Send + 'static) -> Response {
+    let begun =
+        stream::iter([Said { events: vec![SseEvent::default().retry(RETRY)], error: None }]);
+    let numbered = |line: Line| SseEvent::default().id(line.id).data(line.json);
+    let said = steps.map(move |step| match step {
+        Step::Lines(lines) => {
+            Said { events: lines.into_iter().map(numbered).collect(), error: None }
+        }
+        Step::Done => Said { events: vec![done()], error: None },
+        Step::Failed(error) => Said { events: Vec::new(), error: Some(error) },
+    });
+    send(begun.chain(said))
+}
+
+/// Events, or the error that ends them.
+struct Said {
+    events: Vec<SseEvent>,
+    error: Option<ApiError>,
+}
+
+fn send(said: impl Stream<Item = Said> + Send + 'static) -> Response {
     let end = StreamEnd::default();
     let told = end.clone();
     let request = tracing::Span::current(); // the stream is read outside of it
-    let events = stream::unfold(Some(chunks.boxed()), move |chunks| {
+    let events = stream::unfold(Some(said.boxed()), move |said| {
         let (told, request) = (told.clone(), request.clone());
         async move {
-            let mut chunks = chunks?;
-            Some(match chunks.next().await {
-                Some(Ok(some)) => (some.iter().map(json_event).collect(), Some(chunks)),
-                Some(Err(error)) => {
-                    told.0.store(true, Ordering::Relaxed);
-                    let error = ApiError::from(error);
-                    request.in_scope(|| log(&error));
-                    (vec![error_event(&error)], None)
-                }
-                None => (vec![SseEvent::default().data("[DONE]")], None),
-            })
+            let mut said = said?;
+            let Said { events, error } = said.next().await?;
+            let Some(error) = error else { return Some((events, Some(said))) };
+            told.0.store(true, Ordering::Relaxed);
+            request.in_scope(|| log(&error));
+            Some((vec![error_event(&error)], None))
         }
     });
     let events = events.flat_map(|some: Vec<SseEvent>| stream::iter(some).map(Ok::<_, Infallible>));
@@ -61,8 +109,8 @@ where
     (unbuffered, Extension(end), Sse::new(events).keep_alive(keep_alive)).into_response()
 }
 
-fn json_event<T: Serialize>(chunk: &T) -> SseEvent {
-    SseEvent::default().data(json(chunk))
+fn done() -> SseEvent {
+    SseEvent::default().data("[DONE]")
 }
 
 fn error_event(error: &ApiError) -> SseEvent {
@@ -81,6 +129,6 @@ fn log(error: &ApiError) {
 }
 
 /// One line: serde_json escapes line breaks.
-fn json<T: Serialize>(value: &T) -> String {
+pub(super) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("replies are plain data")
 }

@@ -9,18 +9,23 @@ use futures_util::StreamExt as _;
 use protocol::openai::{ChatCompletion, ChatRequest, ErrorBody};
 
 use super::inference;
+use super::prompts::Prompts;
 use crate::access::Caller;
 use crate::app::App;
-use crate::dispatch::{self, Task};
 use crate::error::ApiError;
 use crate::http::{ApiJson, PlacementWish, RequestContext};
 use crate::models;
-use crate::reply::{ChatChunks, ChatReply, respond};
+use crate::reply::{ChatReply, Form};
+use crate::streams::{self, ResumeWish};
 use crate::valid::ValidChat;
 
 /// Creates a chat completion; streams server-sent events when `stream` is true.
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "inference", request_body = ChatRequest,
+    params(
+        ("x-firmament-resumable" = Option<bool>, Header, description = "Keep the stream for a minute, so that it can be resumed"),
+        ("last-event-id" = Option<String>, Header, description = "Go on behind this event of a stream that the same request began"),
+    ),
     responses(
         (status = 200, description = "The answer, or `text/event-stream` of chunks", body = ChatCompletion),
         (status = "default", description = "An error", body = ErrorBody),
@@ -31,36 +36,36 @@ pub async fn create_chat_completion(
     caller: Caller,
     context: RequestContext,
     PlacementWish(wants): PlacementWish,
+    resume: ResumeWish,
     ApiJson(request): ApiJson<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let ValidChat { model, prompt, generate, calls } = ValidChat::try_from(request)?;
     let model = models::resolve(&app, &caller.tenant, &model).await?;
     let cost = generate.cost(&prompt);
     let permit = inference::admit(&app, &caller, &context, cost).await?;
-    let (tenant, seed) = (caller.tenant.clone(), rand::random());
-    let task = Task {
-        caller: &caller,
-        model: &model,
-        work: generate.work(prompt, model.adapters.clone(), tenant, seed),
-        cost,
-        context: &context,
-        wants,
-        permit: Some(Arc::clone(&permit)),
-    };
-    let run = dispatch::run(&app, task).await?;
     let head = inference::head(&app, "chatcmpl", &model);
     let (choices, with_logprobs) = (generate.choices, generate.logprobs.is_some());
-    if generate.stream {
-        let mut chunks = ChatChunks::new(head, choices, generate.include_usage)
-            .with_logprobs(with_logprobs)
-            .calls(calls);
-        let stream = run.events.map(move |event| event.map(|event| chunks.push(event)));
-        return Ok(inference::reply(respond(stream), &run.placement, &model, &permit));
+    let (stream, include_usage) = (generate.stream, generate.include_usage);
+    let prompts = Prompts {
+        app,
+        tenant: caller.tenant,
+        context,
+        wants,
+        model: Arc::new(model),
+        permit,
+        generate,
+        seed: rand::random(),
+        all: vec![prompt],
+    };
+    if stream {
+        let form = Form::Chat { choices, include_usage, with_logprobs, calls };
+        return streams::answer(prompts, head, form, resume).await;
     }
+    let prompts = Arc::new(prompts);
+    let (placement, mut events) = prompts.begin().await?;
     let mut reply = ChatReply::new(head, choices, with_logprobs, calls);
-    let mut events = run.events;
     while let Some(event) = events.next().await {
-        reply.push(event?);
+        reply.push(event?.1);
     }
-    Ok(inference::reply(Json(reply.finish()), &run.placement, &model, &permit))
+    Ok(inference::reply(Json(reply.finish()), Some(&placement), &prompts.model, &prompts.permit))
 }

@@ -35,7 +35,7 @@ pub async fn create_embedding(
     ApiJson(request): ApiJson<EmbeddingRequest>,
 ) -> Result<Response, ApiError> {
     let valid = ValidEmbedding::try_from(request)?;
-    let model = models::resolve(&app, &caller.tenant, &valid.model).await?;
+    let model = Arc::new(models::resolve(&app, &caller.tenant, &valid.model).await?);
     if let (Some(asked), Some(own)) = (valid.dimensions, own_length(&app, &caller.tenant, &model))
         && asked != own
     {
@@ -45,13 +45,14 @@ pub async fn create_embedding(
     let cost = valid.cost();
     let permit = inference::admit(&app, &caller, &context, cost).await?;
     let task = Task {
-        caller: &caller,
-        model: &model,
+        tenant: caller.tenant.clone(),
+        model: Arc::clone(&model),
         work: valid.work(model.adapters.clone(), caller.tenant.clone()),
         cost,
-        context: &context,
+        context,
         wants,
         permit: Some(Arc::clone(&permit)),
+        told: None,
     };
     let mut run = dispatch::run(&app, task).await?;
     let mut reply = EmbeddingReply::new(model.written.clone(), valid.format, valid.inputs.len());
@@ -59,7 +60,7 @@ pub async fn create_embedding(
         reply.push(event?);
     }
     let list = reply.finish().ok_or(ApiError::Internal("the node left an input out"))?;
-    Ok(inference::reply(Json(list), &run.placement, &model, &permit))
+    Ok(inference::reply(Json(list), Some(&run.placement), &model, &permit))
 }
 
 fn own_length(app: &App, tenant: &TenantId, model: &models::ResolvedModel) -> Option<u32> {

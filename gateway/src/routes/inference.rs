@@ -41,9 +41,9 @@ pub(super) async fn admit(
 }
 
 /// Adds where the request ran, why, on which generations, and what is left of the tenant's limits.
-pub(super) fn reply(
+pub(crate) fn reply(
     body: impl IntoResponse,
-    placement: &Placement,
+    placement: Option<&Placement>,
     model: &ResolvedModel,
     permit: &Permit,
 ) -> Response {
@@ -53,8 +53,10 @@ pub(super) fn reply(
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    add("x-firmament-placement", format!("{}/{}", placement.kind, placement.node));
-    add("x-firmament-reason", placement.reason.as_str().to_owned());
+    if let Some(placement) = placement {
+        add("x-firmament-placement", format!("{}/{}", placement.kind, placement.node));
+        add("x-firmament-reason", placement.reason.as_str().to_owned());
+    }
     if !model.adapters.is_empty() {
         add("x-firmament-adapter-generation", model.generations());
     }

@@ -11,7 +11,7 @@ pub(crate) mod embeddings;
 mod fallback;
 mod files;
 mod health;
-mod inference;
+pub(crate) mod inference;
 mod jobs;
 mod join_tokens;
 mod keys;
@@ -20,6 +20,8 @@ mod models;
 mod nodes;
 mod operations;
 mod pins;
+pub(crate) mod prompts;
+mod streams;
 mod targets;
 mod upload;
 
@@ -68,6 +70,7 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, INFERENCE, routes!(chat::create_chat_completion)))
         .routes(guard(app, INFERENCE, routes!(completions::create_completion)))
         .routes(guard(app, INFERENCE, routes!(embeddings::create_embedding)))
+        .routes(guard(app, INFERENCE, routes!(streams::follow_stream)))
         .routes(guard(app, Need::AnyRight, routes!(models::list_models)))
         .routes(guard(app, Need::AnyRight, routes!(models::get_model)))
         .routes(guard(app, Need::AnyRight, routes!(adapters::list_adapters)))

@@ -90,7 +90,7 @@ async fn streamed_and_whole_replies_say_the_same_for_each_choice() {
 
 #[tokio::test]
 async fn an_error_in_mid_stream_is_told_and_done_is_not() {
-    let rig = Rig::start().await;
+    let rig = Rig::alone().await;
     let events = vec![STARTED, text(0, "Hel")];
     rig.nodes.script("phone", Script::Break(events, error(ErrorCode::NodeLost)));
     let reply = rig.post(CHAT, chat(json!({"stream": true}))).await;
@@ -104,7 +104,7 @@ async fn an_error_in_mid_stream_is_told_and_done_is_not() {
 
 #[tokio::test]
 async fn a_node_that_just_stops_is_an_error_and_not_an_end() {
-    let rig = Rig::start().await;
+    let rig = Rig::alone().await;
     rig.nodes.script("phone", Script::Events(vec![STARTED, text(0, "Hel")]));
     let reply = rig.post(CHAT, chat(json!({}))).await;
     assert_eq!(reply.error().1, "node_lost");
@@ -279,7 +279,7 @@ async fn a_strict_tool_reaches_the_node_as_one_whatever_the_choice() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_off_is_logged_by_its_code_within_its_request() {
-    let rig = Rig::start().await;
+    let rig = Rig::alone().await;
     let (sink, _guard) = Sink::listen();
     let events = vec![STARTED, text(0, "secret")];
     rig.nodes.script("phone", Script::Break(events, error(ErrorCode::NodeLost)));

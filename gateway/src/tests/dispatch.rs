@@ -41,15 +41,6 @@ async fn a_refusal_that_would_be_the_same_elsewhere_is_not_retried() {
 }
 
 #[tokio::test]
-async fn nothing_is_retried_after_the_first_event() {
-    let rig = Rig::start().await;
-    let events = vec![STARTED, text(0, "x")];
-    rig.nodes.script("phone", Script::Break(events, error(ErrorCode::NodeLost)));
-    assert_eq!(chat(&rig).await.error().1, "node_lost");
-    assert_eq!(tried(&rig), ["phone"]);
-}
-
-#[tokio::test]
 async fn an_error_in_place_of_the_first_event_is_retried() {
     let rig = Rig::start().await;
     rig.nodes.script("phone", Script::Break(Vec::new(), error(ErrorCode::NodeLost)));

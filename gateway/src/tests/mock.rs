@@ -30,6 +30,8 @@ pub(super) enum Script {
     Break(Vec<Event>, WorkError),
     /// These events, then silence until it is cancelled.
     Hang(Vec<Event>),
+    /// These events, a pause, then these.
+    Pause(Vec<Event>, Duration, Vec<Event>),
     /// Fails like this once it is told to.
     Fail(Arc<Notify>, WorkError),
     /// Loads every adapter.
@@ -136,6 +138,10 @@ impl Nodes for MockNodes {
             Script::After(pause, events) => {
                 let late = stream::once(tokio::time::sleep(pause)).filter_map(async |()| None);
                 Ok(late.chain(ok(events)).boxed())
+            }
+            Script::Pause(first, pause, then) => {
+                let late = stream::once(tokio::time::sleep(pause)).filter_map(async |()| None);
+                Ok(ok(first).chain(late).chain(ok(then)).boxed())
             }
             Script::Refuse(error) => Err(error),
             Script::Break(events, error) => {

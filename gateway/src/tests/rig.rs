@@ -64,6 +64,7 @@ pub(super) fn node(id: &str, kind: NodeKind) -> NodeState {
         firmwares: vec![firmware],
         slots: 4,
         adapter_budget_bytes: 1 << 30,
+        replays: true,
         metrics: None,
     };
     let presence = NodePresence {
@@ -82,10 +83,25 @@ pub(super) fn node(id: &str, kind: NodeKind) -> NodeState {
 impl Rig {
     pub(super) async fn start() -> Self {
         let quick = Duration::from_millis(50);
-        Self::with(GatewayConfig { placement_wait: quick, ..GatewayConfig::default() }).await
+        let (placement_wait, migration_wait) = (quick, quick);
+        let default = GatewayConfig::default();
+        Self::with(GatewayConfig { placement_wait, migration_wait, ..default }).await
+    }
+
+    /// With one node, so that nothing can go on elsewhere.
+    pub(super) async fn alone() -> Self {
+        let rig = Self::start().await;
+        rig.route(vec![node("phone", NodeKind::Device)]);
+        rig
     }
 
     pub(super) async fn with(config: GatewayConfig) -> Self {
+        let live = MemoryLiveState::new(MemoryLimits::default());
+        Self::sharing(config, Arc::new(live)).await
+    }
+
+    /// A gateway whose live state others may have, too.
+    pub(super) async fn sharing(config: GatewayConfig, live: Arc<MemoryLiveState>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         // In a file: a caller who leaves may take a connection along, and with its only one a registry in
         // memory is gone.
@@ -98,7 +114,7 @@ impl Rig {
         let context = GatewayContext {
             registry: registry.clone(),
             blobs: Blobs::open(directory.path()).expect("it opens"),
-            live: Arc::new(MemoryLiveState::new(MemoryLimits::default())),
+            live,
             metrics: Arc::clone(&metrics),
             clock: Arc::new(clock.clone()),
             tracer: Tracer::off(),

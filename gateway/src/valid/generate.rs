@@ -68,6 +68,7 @@ impl Generate {
             logprobs: self.logprobs.map(|logprobs| logprobs.top),
             prompt_logprobs: self.logprobs.is_some_and(|logprobs| logprobs.of_prompt),
             ignore_eos: self.ignore_eos,
+            replay: None,
             tenant,
         })
     }

@@ -14,6 +14,6 @@ mod unsupported;
 
 pub use adapters::ModelSpec;
 pub use chat::ValidChat;
-pub use completion::{CompletionPrompt, ValidCompletion};
+pub use completion::ValidCompletion;
 pub use embedding::ValidEmbedding;
 pub use generate::{Generate, Logprobs};

@@ -38,7 +38,8 @@ mod tests {
     use super::*;
     use crate::{
         Constraint, EmbedWork, ErrorCode, Event, GenerateWork, NodeCapabilities, NodeId, NodeKind,
-        NodeLoad, Prompt, RequestId, Sampling, TenantId, TokenLogprob, Usage, Work, WorkError,
+        NodeLoad, Prompt, Replay, RequestId, Sampling, TenantId, TokenLogprob, Usage, Work,
+        WorkError,
     };
 
     fn execute() -> Execute {
@@ -54,6 +55,7 @@ mod tests {
             logprobs: None,
             prompt_logprobs: false,
             ignore_eos: false,
+            replay: Some(Replay::new(1)),
             tenant: TenantId::from("local"),
         };
         Execute {
@@ -93,6 +95,7 @@ mod tests {
             firmwares: Vec::new(),
             slots: 4,
             adapter_budget_bytes: 1 << 28,
+            replays: true,
             metrics: None,
         };
         let node = NodeId::from("abc");

@@ -60,6 +60,7 @@ pub(crate) fn presence(name: &str, beat: u64) -> NodePresence {
         firmwares: Vec::new(),
         slots: 1,
         adapter_budget_bytes: 0,
+        replays: true,
         metrics: None,
     };
     NodePresence {

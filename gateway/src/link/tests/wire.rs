@@ -82,6 +82,7 @@ fn hello(node: &NodeId) -> Hello {
         firmwares: Vec::new(),
         slots: 4,
         adapter_budget_bytes: 0,
+        replays: true,
         metrics: None,
     };
     Hello { node: node.clone(), protocol: PROTOCOL, capabilities }

@@ -38,6 +38,7 @@ pub(super) fn node(id: &str, kind: NodeKind) -> NodeState {
         firmwares: vec![info],
         slots: 4,
         adapter_budget_bytes: 1000,
+        replays: true,
         metrics: None,
     };
     let (id, tenant) = (NodeId::from(id), TenantId::from(TENANT));
