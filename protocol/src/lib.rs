@@ -12,6 +12,7 @@ pub mod link;
 mod node;
 pub mod openai;
 pub mod peer;
+mod priority;
 pub mod sse;
 mod work;
 
@@ -26,6 +27,7 @@ pub use ids::{
     KeyId, NodeId, RequestId, TenantId,
 };
 pub use node::{FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason};
+pub use priority::Priority;
 pub use work::{
     Constraint, EmbedWork, Event, FinishReason, GenerateWork, Prompt, ProveWork, Sampling,
     TokenLogprob, TopLogprob, Usage, Work,

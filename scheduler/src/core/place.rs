@@ -1,6 +1,7 @@
 //! Where a request runs: filter, score, pick, and say why.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use protocol::{
     ErrorCode, FirmwareId, GenerationId, NodeId, NodeKind, Placement, PlacementReason, TenantId,
@@ -24,6 +25,8 @@ pub struct PlaceRequest {
     pub wants: Option<NodeKind>,
     /// Nodes that were tried for this request and failed.
     pub exclude: Vec<NodeId>,
+    /// How long the caller still waits, if the caller said so.
+    pub within: Option<Duration>,
 }
 
 /// One adapter of a request.
@@ -70,6 +73,8 @@ pub enum Verdict {
     LacksFirmware,
     /// The adapters do not fit its memory for adapters, even alone.
     LacksMemory,
+    /// It could not answer in the time that the caller has, even at once.
+    TooSlow,
     /// It was tried for this request and failed.
     Tried,
     /// It takes no new work.
@@ -87,6 +92,7 @@ impl Verdict {
             Self::OtherKind => "other_kind",
             Self::LacksFirmware => "lacks_firmware",
             Self::LacksMemory => "lacks_memory",
+            Self::TooSlow => "too_slow",
             Self::Tried => "tried",
             Self::Draining => "draining",
             Self::Busy => "busy",
@@ -107,6 +113,9 @@ pub enum PlaceError {
     /// The adapters fit no node's memory.
     #[error("the adapters of this request do not fit the memory of any node")]
     AdapterTooLarge,
+    /// No node is fast enough for the caller's time.
+    #[error("no node can answer this in the time that is left")]
+    TooSlow,
     /// Every node that could was tried.
     #[error("every node that could run this was tried and failed")]
     AllTried,
@@ -117,14 +126,21 @@ pub enum PlaceError {
 
 impl PlaceError {
     /// Every one, for metrics that start at 0.
-    pub const ALL: [Self; 5] =
-        [Self::NoNode, Self::FirmwareMissing, Self::AdapterTooLarge, Self::AllTried, Self::AllBusy];
+    pub const ALL: [Self; 6] = [
+        Self::NoNode,
+        Self::FirmwareMissing,
+        Self::AdapterTooLarge,
+        Self::TooSlow,
+        Self::AllTried,
+        Self::AllBusy,
+    ];
 
     /// The code that callers see.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::NoNode | Self::FirmwareMissing => ErrorCode::FirmwareMissing,
             Self::AdapterTooLarge => ErrorCode::LoraByteLimitExceeded,
+            Self::TooSlow => ErrorCode::DeadlineExceeded,
             Self::AllTried => ErrorCode::NodeLost,
             Self::AllBusy => ErrorCode::Busy,
         }
@@ -139,7 +155,8 @@ impl PlaceError {
 /// Decides where a request runs.
 ///
 /// A node is fit if it serves the tenant, is of the wanted kind, has the firmware, has memory enough
-/// for the adapters, was not tried before, takes work and has a free slot. Of the fit ones the pick is
+/// for the adapters, is fast enough for the caller's time, was not tried before, takes work and has a
+/// free slot. Of the fit ones the pick is
 /// the first by: alive before suspect, device before worker, shortest predicted time to first token
 /// ([`Score`]), smallest id.
 ///
@@ -189,6 +206,8 @@ impl Verdict {
             Self::LacksFirmware
         } else if bytes > presence.capabilities.adapter_budget_bytes {
             Self::LacksMemory
+        } else if request.within.is_some_and(|within| Score::of(node, request).least() > within) {
+            Self::TooSlow
         } else if request.exclude.contains(&presence.id) {
             Self::Tried
         } else if presence.load.draining {
@@ -213,6 +232,7 @@ fn reason(pick: &Candidate, all: &[Candidate], request: &PlaceRequest) -> Placem
     match devices.map(|device| device.verdict).max() {
         Some(Verdict::Busy | Verdict::Draining | Verdict::Fit) => PlacementReason::DeviceBusy,
         Some(Verdict::Tried) => PlacementReason::DeviceFailed,
+        Some(Verdict::TooSlow) => PlacementReason::DeviceTooSlow,
         Some(Verdict::LacksMemory) => PlacementReason::DeviceLacksMemory,
         Some(Verdict::LacksFirmware) => PlacementReason::DeviceLacksFirmware,
         Some(Verdict::OtherKind) | None => PlacementReason::NoDevice,
@@ -223,6 +243,7 @@ fn failure(all: &[Candidate]) -> PlaceError {
     match all.iter().map(|candidate| candidate.verdict).max() {
         Some(Verdict::Busy | Verdict::Draining | Verdict::Fit) => PlaceError::AllBusy,
         Some(Verdict::Tried) => PlaceError::AllTried,
+        Some(Verdict::TooSlow) => PlaceError::TooSlow,
         Some(Verdict::LacksMemory) => PlaceError::AdapterTooLarge,
         Some(Verdict::LacksFirmware) => PlaceError::FirmwareMissing,
         Some(Verdict::OtherKind) | None => PlaceError::NoNode,
