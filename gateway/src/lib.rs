@@ -25,6 +25,7 @@ mod routes;
 mod service;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod valid;
 
 pub use access::{ApiToken, LOCAL_TENANT, Right};

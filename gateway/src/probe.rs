@@ -50,7 +50,7 @@ async fn probe(app: &App) -> bool {
         exclude: Vec::new(),
         within: None,
     };
-    let Ok(lease) = app.placements.lease(&request, 9, Duration::ZERO).await else { return false };
+    let Some(lease) = app.placements.lease_now(&request, 9) else { return false };
     let context = ExecuteContext {
         request_id: RequestId::from("probe"),
         deadline: PROBE_MAX,

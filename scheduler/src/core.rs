@@ -9,7 +9,9 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use place::{AdapterNeed, Candidate, Decision, PlaceError, PlaceRequest, Verdict, place};
+pub use place::{
+    AdapterNeed, Candidate, Decision, PlaceError, PlaceRequest, Verdict, place, soonest,
+};
 pub use presence::{GatewayPresence, NodePresence};
 pub use score::Score;
 pub use snapshot::{NodeState, Snapshot, Standing};

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Attempt, show_choice};
 use super::meter::Meter;
 use super::tally::Tally;
-use super::{Events, ExecuteContext, Lease};
+use super::{Events, ExecuteContext, Lease, LeaseAsk};
 use crate::access::{Caller, Permit};
 use crate::app::App;
 use crate::core::Cost;
@@ -62,18 +62,21 @@ pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
         prompt_tokens: task.cost.prompt_tokens,
         wants: task.wants,
         exclude: Vec::new(),
+        within: None,
     };
-    let tokens = u64::from(task.cost.total());
     let mut last_error = None;
     let mut before = None;
     for number in 1..=ATTEMPTS_MAX {
         let mut choosing = task.context.span("schedule", SpanKind::Internal);
-        let placed = app.placements.lease(&request, tokens, app.config.placement_wait).await;
+        let placed = tokio::select! {
+            placed = app.placements.lease(LeaseAsk::of(app, &task, &request)) => placed,
+            () = app.drained.cancelled() => Err(PlaceError::AllBusy),
+        };
         let lease = match placed {
             Ok(lease) => lease,
             Err(error) => {
                 choosing.fail(error.code().as_str());
-                return Err(last_error.unwrap_or_else(|| unplaced(app, error)));
+                return Err(last_error.unwrap_or_else(|| unplaced(app, &task, error)));
             }
         };
         show_choice(&mut choosing, &lease.decision);
@@ -97,8 +100,9 @@ pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
     Err(last_error.expect("the loop ends early unless an attempt failed"))
 }
 
-fn unplaced(app: &App, error: PlaceError) -> ApiError {
+fn unplaced(app: &App, task: &Task<'_>, error: PlaceError) -> ApiError {
     app.metrics.denied(error);
+    app.usage.refused(app, task.caller, task.model);
     error.into()
 }
 
@@ -119,7 +123,7 @@ async fn begin(
     let sent = timeout_at(deadline, sent).await.unwrap_or_else(|_| Err(too_late()));
     let events = sent.inspect_err(|error| attempt.failed(error))?;
     let meter = Meter::new(app, task, &placement);
-    let tally = Tally::begun(task.permit.clone(), task.cost.prompt_tokens);
+    let tally = Tally::begun(app, task, &placement);
     let drained = app.drained.clone();
     let lease = Some(lease);
     let mut running = Running { events, deadline, drained, meter, tally, attempt, lease };

@@ -36,7 +36,7 @@ pub async fn create_chat_completion(
     let ValidChat { model, prompt, generate, calls } = ValidChat::try_from(request)?;
     let model = models::resolve(&app, &caller.tenant, &model).await?;
     let cost = generate.cost(&prompt);
-    let permit = inference::admit(&app, &caller, &context, cost).await?;
+    let permit = inference::admit(&app, &caller, &context, &model, cost).await?;
     let (tenant, seed) = (caller.tenant.clone(), rand::random());
     let task = Task {
         caller: &caller,

@@ -21,7 +21,9 @@ mod nodes;
 mod operations;
 mod pins;
 mod targets;
+mod tenants;
 mod upload;
+mod usage;
 
 use std::sync::Arc;
 
@@ -104,6 +106,11 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, ADMIN, routes!(keys::create_key)))
         .routes(guard(app, ADMIN, routes!(keys::list_keys)))
         .routes(guard(app, ADMIN, routes!(keys::revoke_key)))
+        .routes(guard(app, Need::Operator, routes!(tenants::list_tenants)))
+        .routes(guard(app, Need::Operator, routes!(tenants::get_tenant_limits)))
+        .routes(guard(app, Need::Operator, routes!(tenants::put_tenant_limits)))
+        .routes(guard(app, Need::AnyRight, routes!(tenants::own_limits)))
+        .routes(guard(app, ADMIN, routes!(usage::get_usage)))
         .routes(guard(app, ADMIN, routes!(join_tokens::create_join_token)))
         .routes(guard(app, ADMIN, routes!(join_tokens::list_join_tokens)))
         .routes(guard(app, ADMIN, routes!(join_tokens::revoke_join_token)))

@@ -176,6 +176,17 @@ pub fn place(snapshot: &Snapshot, request: &PlaceRequest) -> Result<Decision, Pl
     Ok(Decision { placement, candidates })
 }
 
+/// The shortest time in which a node could begin to answer a request once it has a place there; none if
+/// there is no such node.
+pub fn soonest(snapshot: &Snapshot, request: &PlaceRequest) -> Option<Duration> {
+    let free = PlaceRequest { within: None, ..request.clone() };
+    let able = snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.serves(&free.tenant) && Verdict::of(node, &free) >= Verdict::Draining);
+    able.map(|node| Score::of(node, &free).least()).min()
+}
+
 impl Candidate {
     fn judge(node: &NodeState, request: &PlaceRequest) -> Self {
         Self {

@@ -76,10 +76,7 @@ pub async fn what_was_used_is_summed_by_what_is_asked_for(registry: &dyn Registr
     let keys: Vec<_> =
         sums.iter().map(|sum| (sum.hour.unwrap(), sum.node.as_ref().unwrap().as_str())).collect();
     let second = self::hour(1);
-    assert_eq!(
-        keys,
-        [(self::hour(0), "gpu"), (second, ""), (second, "gpu"), (second, "phone")]
-    );
+    assert_eq!(keys, [(self::hour(0), "gpu"), (second, ""), (second, "gpu"), (second, "phone")]);
     assert_eq!(requests(&sums), [1, 0, 29, 3]);
     assert_eq!(sums[1].used.refused, 5);
 }

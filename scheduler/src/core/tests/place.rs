@@ -60,7 +60,9 @@ fn adapters_too_large_for_the_device_go_to_a_worker_that_holds_them() {
 
 #[test]
 fn a_node_that_is_too_slow_for_the_callers_time_is_passed_over_however_free_it_is() {
-    let at = |speed: f32| move |node: &mut NodeState| node.presence.load.prefill_tokens_per_second = speed;
+    let at = |speed: f32| {
+        move |node: &mut NodeState| node.presence.load.prefill_tokens_per_second = speed
+    };
     let (slow, quick) = (device("d").with(at(100.0)), worker("w").with(at(10_000.0)));
     let within = |ms| Some(Duration::from_millis(ms));
     let request = PlaceRequest { prompt_tokens: 100, within: within(900), ..request() };
