@@ -77,6 +77,12 @@ impl Usage {
         }
     }
 
+    /// Sums that wait for the registry.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.sums.lock().len()
+    }
+
     /// Hands the sums to the registry; if that fails, they are kept.
     pub async fn flush(&self, app: &App) {
         let _turn = self.turn.lock().await;

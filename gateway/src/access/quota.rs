@@ -160,6 +160,14 @@ impl Quotas {
         self.kept.lock().remove(tenant);
     }
 
+    /// Makes what was said last older.
+    #[cfg(test)]
+    pub fn age(&self, by: Duration) {
+        for known in self.kept.lock().values_mut() {
+            known.asked_at -= by;
+        }
+    }
+
     /// What was said last, and whether that is good enough. Whoever is told that it is not asks, and the
     /// others go on with it meanwhile.
     fn known(&self, tenant: &TenantId) -> (TenantLimits, bool) {

@@ -11,9 +11,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::time::Duration;
 
 use protocol::{Priority, TenantId};
 use tokio::time::Instant;
+
+use super::pace::Pace;
 
 /// Flows that are remembered while nothing of them waits; beyond, a flow that comes again may be one
 /// request ahead of its turn.
@@ -119,6 +122,7 @@ pub struct FairQueue<T> {
     flows: HashMap<Flow, Queue<T>>,
     next: u64,
     waiting: [Waiting; Priority::ALL.len()],
+    pace: Pace,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,7 +151,7 @@ impl<T> FairQueue<T> {
     /// An empty one.
     pub fn new(limits: QueueLimits) -> Self {
         let (flows, waiting) = (HashMap::new(), Default::default());
-        Self { limits, time: 0, flows, next: 0, waiting }
+        Self { limits, time: 0, flows, next: 0, waiting, pace: Pace::default() }
     }
 
     /// What waits at a priority.
@@ -172,9 +176,26 @@ impl<T> FairQueue<T> {
         self.time = start;
     }
 
-    /// Lets a request wait. Where that is too much, the newest of the longest flow of the least urgent
+    /// How long a request would wait, about: for what its flow has before it at the flow's part of the
+    /// pace, or for all that waits if that is less. None while the pace is not known.
+    pub fn forecast(&self, ask: &Ask) -> Option<Duration> {
+        let flow = Flow { priority: ask.share.priority, tenant: ask.tenant.clone() };
+        let waits = |queue: &&Queue<T>| !queue.entries.is_empty();
+        let before = self.flows.get(&flow).map_or(0, |queue| queue.tokens);
+        let own = ask.share.weight();
+        let others = self.flows.iter().filter(|(of, queue)| **of != flow && waits(queue));
+        let all = own + others.map(|(_, queue)| queue.weight).sum::<u128>();
+        let share = self.pace.time_for((before + ask.tokens) as f64, own as f64 / all as f64)?;
+        let total = self.pace.time_for((self.total().tokens + ask.tokens) as f64, 1.0)?;
+        Some(share.min(total))
+    }
+
+    /// Lets a request wait from `now` on. Where that is too much, the newest of the longest flow of the least urgent
     /// priority gives way, until it is not; that may be this one, which then has no place.
-    pub fn push(&mut self, ask: Ask, value: T) -> (Option<Place>, Vec<T>) {
+    pub fn push(&mut self, now: Instant, ask: Ask, value: T) -> (Option<Place>, Vec<T>) {
+        if self.total().requests == 0 {
+            self.pace.begin(now);
+        }
         let tokens = ask.tokens.min(self.limits.tokens_max);
         let number = self.next;
         self.next += 1;
@@ -211,9 +232,10 @@ impl<T> FairQueue<T> {
         now: Instant,
         mut offer: impl FnMut(&mut T) -> Offer<R>,
     ) -> Vec<Left<T, R>> {
-        let mut turns: BinaryHeap<Reverse<(u128, u64, Flow)>> = self.turns();
+        let mut turns = self.turns();
         let mut left = Vec::new();
-        while let Some(Reverse((tag, number, flow))) = turns.pop() {
+        let (mut served, mut tokens) = (0, 0);
+        while let Some(Reverse((tag, _, number, flow))) = turns.pop() {
             let place = Place { flow, number };
             let Some(entry) = self.entry(&place) else { continue };
             let late = entry.latest <= now;
@@ -226,6 +248,7 @@ impl<T> FairQueue<T> {
                     tag
                 }
                 Some(Offer::Taken(with)) => {
+                    (served, tokens) = (served + 1, tokens + entry.tokens);
                     let end = self.begin(&place, tag);
                     left.extend(self.leave(&place).map(|value| Left::Answered(value, with)));
                     end
@@ -238,17 +261,19 @@ impl<T> FairQueue<T> {
             let queue = self.flows.get(&place.flow);
             let next = queue.and_then(|queue| queue.entries.range(number + 1..).next());
             if let Some((&next, _)) = next {
-                turns.push(Reverse((tag, next, place.flow)));
+                turns.push(Reverse((tag, place.flow.priority, next, place.flow)));
             }
         }
+        self.pace.see(now, served, tokens);
         left
     }
 
-    /// The first of each flow, with its tag; what came first goes first where tags are the same.
-    fn turns(&self) -> BinaryHeap<Reverse<(u128, u64, Flow)>> {
+    /// The first of each flow, with its tag. Where tags are the same, the more urgent goes first, then what
+    /// came first.
+    fn turns(&self) -> BinaryHeap<Reverse<(u128, Priority, u64, Flow)>> {
         let first = |(flow, queue): (&Flow, &Queue<T>)| {
             let number = *queue.entries.keys().next()?;
-            Some(Reverse((queue.end.max(self.time), number, flow.clone())))
+            Some(Reverse((queue.end.max(self.time), flow.priority, number, flow.clone())))
         };
         self.flows.iter().filter_map(first).collect()
     }

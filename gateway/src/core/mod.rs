@@ -5,6 +5,7 @@ mod cost;
 mod fair_queue;
 mod model_name;
 mod origin;
+mod pace;
 
 pub use cost::Cost;
 pub use fair_queue::{Ask, FairQueue, Left, Offer, Place, QueueLimits, Share, Waiting};

@@ -120,8 +120,13 @@ impl Placements {
             Err(Unplaced::Waited(_)) => {}
             Err(never) => return Err(never),
         }
+        // Told at once, and not when its time is over.
+        if queue.forecast(&ask).is_some_and(|wait| ask.latest.saturating_duration_since(now) < wait)
+        {
+            return Err(waiter.too_long());
+        }
         let Ask { latest: until, .. } = ask;
-        let (place, gone) = queue.push(ask, waiter);
+        let (place, gone) = queue.push(now, ask, waiter);
         self.metrics.show(queue);
         drop(state);
         gone.into_iter().for_each(|waiter| waiter.tell(Err(Unplaced::Full)));

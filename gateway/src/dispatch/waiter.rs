@@ -53,6 +53,8 @@ pub enum Unplaced {
     Never(PlaceError),
     /// Too much waits already.
     Full,
+    /// It would have waited longer than it may.
+    TooLong,
     /// It has waited as long as it may.
     Waited(PlaceError),
     /// It could not be done in its caller's time any more.
@@ -61,11 +63,12 @@ pub enum Unplaced {
 
 impl Unplaced {
     /// The reasons for which admission turns requests away, as metrics show them.
-    pub const REASONS: [&'static str; 3] = ["full", "waited", "too_late"];
+    pub const REASONS: [&'static str; 4] = ["full", "too_long", "waited", "too_late"];
 
     pub(super) const fn reason(self) -> Option<&'static str> {
         match self {
             Self::Full => Some("full"),
+            Self::TooLong => Some("too_long"),
             Self::Waited(_) => Some("waited"),
             Self::TooLate | Self::Never(PlaceError::TooSlow) => Some("too_late"),
             Self::Never(_) => None,
@@ -75,7 +78,7 @@ impl Unplaced {
     pub(super) const fn error(self) -> PlaceError {
         match self {
             Self::Never(error) | Self::Waited(error) => error,
-            Self::Full => PlaceError::AllBusy,
+            Self::Full | Self::TooLong => PlaceError::AllBusy,
             Self::TooLate => PlaceError::TooSlow,
         }
     }
@@ -134,6 +137,11 @@ impl Waiter {
     /// What it is told when its time is over.
     pub(super) const fn over(&self, error: PlaceError) -> Unplaced {
         if self.ends_late { Unplaced::TooLate } else { Unplaced::Waited(error) }
+    }
+
+    /// What it is told if it would wait for longer than its time.
+    pub(super) const fn too_long(&self) -> Unplaced {
+        if self.ends_late { Unplaced::TooLate } else { Unplaced::TooLong }
     }
 
     /// Tells it; a caller who left gives the place back.

@@ -100,7 +100,7 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, INFERENCE, routes!(jobs::cancel_job)))
         .routes(guard(app, INFERENCE, routes!(jobs::retry_job)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
-        .routes(guard(app, Need::Operator, routes!(targets::list_targets)))
+        .routes(guard(app, Need::Metrics, routes!(targets::list_targets)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
         .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))
         .routes(guard(app, ADMIN, routes!(keys::create_key)))
@@ -122,5 +122,5 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, Need::Nothing, routes!(health::readyz)))
         .routes(guard(app, Need::Nothing, routes!(health::ping)))
         .routes(guard(app, Need::Nothing, routes!(operations::version)))
-        .routes(guard(app, Need::Operator, routes!(operations::metrics)))
+        .routes(guard(app, Need::Metrics, routes!(operations::metrics)))
 }

@@ -12,4 +12,6 @@ mod listener;
 mod mock;
 mod operators;
 mod pins;
+mod queue;
 mod rig;
+mod tenants;

@@ -22,7 +22,7 @@ fn ask(tenant: &str, share: Share, tokens: u64) -> Ask {
 
 fn push(queue: &mut FairQueue<Asked>, ask: Ask) -> Option<Place> {
     let value = (ask.tenant.to_string(), ask.tokens);
-    queue.push(ask, value).0
+    queue.push(Instant::now(), ask, value).0
 }
 
 /// Serves one request and says whose it was.
@@ -141,7 +141,7 @@ proptest! {
         for (tenant, priority) in asks {
             let ask = ask(&tenant.to_string(), share(priority, 1), 10);
             let value = (tenant, priority);
-            let (_, gone) = queue.push(ask, value);
+            let (_, gone) = queue.push(Instant::now(), ask, value);
             for (tenant, priority) in gone {
                 let urgencies = queue.flows.iter().filter(|(_, flow)| !flow.entries.is_empty());
                 let lowest = urgencies.map(|(flow, _)| flow.priority).max();
@@ -210,4 +210,27 @@ fn flows_that_went_quiet_are_forgotten() {
         queue.charge(&ask(&number.to_string(), Share::default(), 1));
     }
     assert!(queue.flows.len() <= QUIET_FLOWS_MAX);
+}
+
+#[test]
+fn who_would_wait_too_long_is_known_by_the_pace_of_the_queue_and_by_the_own_part_of_it() {
+    let mut queue = FairQueue::new(ROOMY);
+    let start = Instant::now();
+    let flood = || ask("flood", Share::default(), 100);
+    for _ in 0..80 {
+        queue.push(start, flood(), ());
+    }
+    assert_eq!(queue.forecast(&flood()), None, "nothing is known yet");
+    // One of 100 tokens every 100 ms: 1000 tokens a second.
+    for turn in 1..=40 {
+        let mut free = true;
+        queue.serve(start + Duration::from_millis(100) * turn, |()| {
+            if std::mem::take(&mut free) { Offer::Taken(()) } else { Offer::Stop }
+        });
+    }
+    let seconds = |ask| queue.forecast(&ask).map(|wait| (wait.as_secs_f64() * 10.0).round() / 10.0);
+    assert_eq!(seconds(flood()), Some(4.1), "40 wait before it");
+    assert_eq!(seconds(ask("quiet", Share::default(), 100)), Some(0.2), "every other is its own");
+    let last = share(Priority::Background, 1);
+    assert_eq!(seconds(ask("quiet", last, 100)), Some(4.1), "no longer than all that waits");
 }
