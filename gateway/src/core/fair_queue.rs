@@ -20,7 +20,7 @@ use super::pace::Pace;
 
 /// Flows that are remembered while nothing of them waits; beyond, a flow that comes again may be one
 /// request ahead of its turn.
-const QUIET_FLOWS_MAX: usize = 4096;
+const QUIET_FLOWS_MAX: usize = 1024;
 
 /// Fractions of a token that a tag can tell apart, as bits.
 const TAG_BITS: u32 = 32;
@@ -190,8 +190,8 @@ impl<T> FairQueue<T> {
         Some(share.min(total))
     }
 
-    /// Lets a request wait from `now` on. Where that is too much, the newest of the longest flow of the least urgent
-    /// priority gives way, until it is not; that may be this one, which then has no place.
+    /// Lets a request wait from `now` on. Where that is too much, the newest of the longest flow of the
+    /// least urgent priority gives way, until it is not; that may be this one, which then has no place.
     pub fn push(&mut self, now: Instant, ask: Ask, value: T) -> (Option<Place>, Vec<T>) {
         if self.total().requests == 0 {
             self.pace.begin(now);

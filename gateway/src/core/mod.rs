@@ -1,5 +1,6 @@
 //! The gateway's decisions, as functions of their arguments.
-//! Owns: how a model is named, which origin may call, what a request costs, who goes first. Never: I/O, clocks, randomness.
+//! Owns: how a model is named, which origin may call, what a request costs, who goes first. Never:
+//! I/O, clocks, randomness.
 
 mod cost;
 mod fair_queue;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use scheduler::core::{Decision, PlaceError, PlaceRequest, Snapshot};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Nodes;
 use super::fleet::Fleet;
 use super::waiter::{LeaseAsk, Unplaced, Waiter};
-use crate::core::{Ask, FairQueue, Left, Offer, Place, QueueLimits};
+use crate::core::{FairQueue, Left, Offer, Place, QueueLimits};
 use crate::metrics::AdmissionMetrics;
 
 /// Where requests run.
@@ -50,8 +50,9 @@ impl Placements {
             }
         };
         nodes.learn(&snapshot);
-        self.state.lock().fleet.take(snapshot, nodes);
-        self.serve();
+        let mut state = self.state.lock();
+        state.fleet.take(snapshot, nodes);
+        self.serve(state);
     }
 
     /// All nodes of the cluster, the same at every gateway.
@@ -116,28 +117,32 @@ impl Placements {
                 queue.charge(&ask);
                 return Ok(Entered::Placed(self.lease_of(decision, waiter.tokens)));
             }
-            Err(Unplaced::Waited(error)) if ask.latest <= now => return Err(waiter.over(error)),
-            Err(Unplaced::Waited(_)) => {}
+            Err(Unplaced::Waited(error)) => {
+                if ask.latest <= now {
+                    return Err(waiter.over(error));
+                }
+                // Told at once, and not when its time is over.
+                let forecast = queue.forecast(&ask).filter(|_| error == PlaceError::AllBusy);
+                if forecast.is_some_and(|wait| wait > ask.latest - now) {
+                    return Err(waiter.too_long());
+                }
+            }
             Err(never) => return Err(never),
         }
-        // Told at once, and not when its time is over.
-        if queue.forecast(&ask).is_some_and(|wait| ask.latest.saturating_duration_since(now) < wait)
-        {
-            return Err(waiter.too_long());
-        }
-        let Ask { latest: until, .. } = ask;
+        let until = ask.latest;
         let (place, gone) = queue.push(now, ask, waiter);
         self.metrics.show(queue);
         drop(state);
-        gone.into_iter().for_each(|waiter| waiter.tell(Err(Unplaced::Full)));
+        for waiter in gone {
+            waiter.tell(Err(Unplaced::Full));
+        }
         let place = place.ok_or(Unplaced::Full)?;
         Ok(Entered::Waits(Turn { placements: Arc::clone(self), place, answer, until }))
     }
 
-    /// Offers each that waits its turn.
-    fn serve(self: &Arc<Self>) {
+    /// Offers each that waits its turn, before anybody new can come between.
+    fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let now = Instant::now();
-        let mut state = self.state.lock();
         let State { fleet, queue } = &mut *state;
         if queue.total().requests == 0 {
             return;
@@ -213,8 +218,9 @@ pub struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.placements.state.lock().fleet.land(&self.decision.placement.node, self.tokens);
-        self.placements.serve();
+        let mut state = self.placements.state.lock();
+        state.fleet.land(&self.decision.placement.node, self.tokens);
+        self.placements.serve(state);
     }
 }
 

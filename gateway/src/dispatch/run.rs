@@ -183,5 +183,8 @@ impl Running {
 }
 
 fn too_late() -> WorkError {
-    WorkError::new(ErrorCode::DeadlineExceeded, "the request took longer than this server allows")
+    WorkError::new(
+        ErrorCode::DeadlineExceeded,
+        "the request took longer than its caller or this server allows",
+    )
 }

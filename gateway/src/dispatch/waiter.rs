@@ -127,7 +127,8 @@ impl Waiter {
         self.answer = Some(sender);
         let least = self.deadline.and_then(|_| soonest(&fleet.snapshot, &self.request));
         // Whoever begins later than this cannot meet the deadline.
-        let latest = self.deadline.map(|end| least.map_or(end, |least| end - least));
+        let latest = self.deadline.map(|end| end.checked_sub(least.unwrap_or_default()));
+        let latest = latest.map(|latest| latest.unwrap_or_else(Instant::now));
         self.ends_late = latest.is_some_and(|latest| latest <= wait_until);
         let latest = latest.map_or(wait_until, |latest| latest.min(wait_until));
         let tenant = self.request.tenant.clone();

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Frame;
-use scheduler::core::PlaceError;
+use protocol::{ErrorCode, WorkError};
 use telemetry::{Span, SpanKind, Tracer, names};
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
@@ -64,10 +64,10 @@ async fn within(
     reply: impl Future<Output = Response>,
 ) -> Response {
     let Some(deadline) = deadline else { return reply.await };
-    match timeout_at(context.started + deadline, reply).await {
-        Ok(reply) => reply,
-        Err(_) => ApiError::Place(PlaceError::TooSlow).into_response(),
-    }
+    timeout_at(context.started + deadline, reply).await.unwrap_or_else(|_| {
+        let message = "the request took longer than its caller allows";
+        ApiError::from(WorkError::new(ErrorCode::DeadlineExceeded, message)).into_response()
+    })
 }
 
 /// The request's span, under the caller's if it is traced.

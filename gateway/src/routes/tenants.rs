@@ -18,6 +18,9 @@ const WEIGHT_MAX: u64 = 1000;
 /// Most tokens in a day: what the registry and a bucket can still count exactly.
 const DAILY_TOKENS_MAX: u64 = 1 << 52;
 
+/// Of what each tenant has.
+const ALWAYS: ApiError = ApiError::Internal("each tenant has limits by the minute");
+
 /// Lists the tenants with what is set for them.
 #[utoipa::path(
     get, path = "/v1/tenants", tag = "access", params(PageQuery),
@@ -107,7 +110,6 @@ async fn left(app: &App, tenant: &TenantId) -> Result<LimitsInfo, ApiError> {
         let left = app.limits.left(tenant, &quota, limit).await?;
         Ok::<_, ApiError>(left.map(|(limit, left)| LimitLeft { limit, left }))
     };
-    const ALWAYS: ApiError = ApiError::Internal("each tenant has limits by the minute");
     let running = app.limits.running(tenant);
     Ok(LimitsInfo {
         object: "limits".to_owned(),

@@ -26,7 +26,7 @@ const SUMS_MAX: u32 = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsageParameters {
-    /// From the hour of this time on, in Unix seconds. Default: a day before `to`.
+    /// From the start of this time's hour on, in Unix seconds. Default: a day before `to`.
     pub from: Option<i64>,
     /// Before this time, in Unix seconds. Default: now.
     pub to: Option<i64>,

@@ -6,13 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use http::Method;
 use protocol::{NodeKind, Priority};
 use scheduler::core::{NodeState, PlaceError, PlaceRequest, Snapshot};
+use serde_json::json;
 use telemetry::{Metrics, Scope};
 use tokio::time::{Instant, advance, sleep, sleep_until};
 
-use super::mock::MockNodes;
-use super::rig::{firmware_id, node};
+use super::mock::{MockNodes, Script, hello};
+use super::rig::{Rig, bearer, firmware_id, node, request};
+use crate::GatewayConfig;
 use crate::core::{QueueLimits, Share};
 use crate::dispatch::{Lease, LeaseAsk, Placements};
 use crate::metrics::AdmissionMetrics;
@@ -259,4 +262,50 @@ async fn a_stopped_scope_leaves_nothing_behind() {
     assert_eq!(placements.waiting(), 0);
     drop(held);
     assert_eq!(placements.inflight(), 0);
+}
+
+/// Chats of one tenant at a fixed pace, over HTTP; returns how long each took that was answered, and each
+/// that was not.
+async fn chats(rig: &Rig, key: &str, per_second: u32, count: u32) -> [Vec<Duration>; 2] {
+    let start = Instant::now();
+    let calls = (0..count).map(async |number| {
+        sleep_until(start + Duration::from_secs(1) / per_second * number).await;
+        let body = json!({"model": "default", "messages": [{"role": "user", "content": "Hi"}]});
+        let asked = bearer(request(Method::POST, "/v1/chat/completions", Some(body)), key);
+        let began = Instant::now();
+        let reply = rig.send(asked).await;
+        let good = reply.status == 200;
+        assert!(
+            good || (reply.error().1 == "overloaded" && !reply.header("retry-after").is_empty())
+        );
+        (good, began.elapsed())
+    });
+    let (good, bad): (Vec<_>, Vec<_>) =
+        join_all(calls).await.into_iter().partition(|(good, _)| *good);
+    [good, bad].map(|part| part.into_iter().map(|(_, took)| took).collect())
+}
+
+#[tokio::test]
+async fn over_http_a_flood_of_one_tenant_costs_another_no_request() {
+    let rig = Rig::with(GatewayConfig::default()).await;
+    rig.route(vec![worker(4)]);
+    for _ in 0..2000 {
+        rig.nodes.script("gpu", Script::After(SERVICE, hello(1)));
+    }
+    let [quiet, loud] =
+        [rig.key("other", &["inference"]).await, rig.key("local", &["inference"]).await];
+    let ([served, refused], [flood, shed]) =
+        tokio::join!(chats(&rig, &quiet, 4, 16), chats(&rig, &loud, 400, 1600));
+    println!(
+        "victim: {} served in p99 {:?}, {} refused; noisy: {} served, {} refused after p99 {:?}",
+        served.len(),
+        Outcome::p99(&served),
+        refused.len(),
+        flood.len(),
+        shed.len(),
+        Outcome::p99(&shed),
+    );
+    assert_eq!((served.len(), refused.len()), (16, 0));
+    assert!(Outcome::p99(&served) < PATIENCE, "{served:?}");
+    assert!(shed.len() > 1000, "the flood was one: {}", shed.len());
 }

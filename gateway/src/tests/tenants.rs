@@ -115,7 +115,7 @@ async fn without_the_registry_the_limits_that_it_told_last_stand() {
     limit(&rig, "other", json!({"weight": 5})).await;
     assert_eq!(rig.app.quotas.of(&rig.app, &other).await.weight, 5);
     rig.app.registry.close().await;
-    rig.app.quotas.age(Duration::from_secs(600));
+    rig.app.quotas.age(Duration::from_mins(10));
     assert_eq!(rig.app.quotas.of(&rig.app, &other).await.weight, 5);
     assert_eq!(rig.app.quotas.of(&rig.app, &"new".into()).await.weight, 1, "never seen");
 }

@@ -92,9 +92,6 @@ pub struct UsageSum {
 #[async_trait]
 pub trait UsageLog: Send + Sync {
     /// Adds to the sums; each key comes once.
-    ///
-    /// # Errors
-    /// [`StoreError::Query`] if there is no such tenant: nothing is added then.
     async fn add_usage(&self, used: &[(UsageKey, Used)]) -> Result<(), StoreError>;
 
     /// The sums that are asked for, by hour, tenant, adapter and node.

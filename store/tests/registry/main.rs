@@ -78,7 +78,7 @@ macro_rules! conformance {
                 jobs::a_job_that_is_over_leaves_by_age_with_all_that_it_has,
                 usage::what_was_used_is_summed_by_what_is_asked_for,
                 usage::what_was_used_is_one_tenants_and_of_the_hours_that_are_asked_for,
-                usage::what_was_used_leaves_by_age_and_is_a_known_tenants,
+                usage::what_was_used_leaves_by_age,
                 user_files::a_file_belongs_to_one_tenant_and_its_blob_is_in_use_until_the_last_one_is_deleted,
                 user_files::an_expired_file_is_gone_before_it_is_swept,
                 user_files::a_file_sent_again_under_its_key_is_one_file,

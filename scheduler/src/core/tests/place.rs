@@ -68,7 +68,8 @@ fn a_node_that_is_too_slow_for_the_callers_time_is_passed_over_however_free_it_i
     let request = PlaceRequest { prompt_tokens: 100, within: within(900), ..request() };
     let expected = ("w".to_owned(), PlacementReason::DeviceTooSlow);
     assert_eq!(picked(&[slow.clone(), quick.clone()], &request), expected);
-    assert_eq!(decide(&[slow.clone()], &request), Err(PlaceError::TooSlow));
+    let only = std::slice::from_ref(&slow);
+    assert_eq!(decide(only, &request), Err(PlaceError::TooSlow));
     let patient = PlaceRequest { within: within(1100), ..request.clone() };
     assert_eq!(picked(&[slow.clone(), quick.clone()], &patient).0, "d");
     // Whoever is busy may still make it.
