@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use telemetry::logs::LogFormat;
 
 use crate::commands::{adapter, bench, chat, file, firmware, health, job, key, node};
+use crate::commands::{tenant, usage};
 use crate::roles;
 
 /// Where help lists the flags that every command has.
@@ -86,6 +87,11 @@ pub enum Command {
     /// See the nodes and let new ones in.
     #[command(subcommand)]
     Node(node::Action),
+    /// See who shares a server, and set how much each may ask for.
+    #[command(subcommand)]
+    Tenant(tenant::Action),
+    /// See who used how many tokens.
+    Usage(usage::Arguments),
     /// Tell what this machine can run, and why not.
     Doctor(crate::commands::doctor::Arguments),
     /// Measure how fast this machine runs the firmware.

@@ -17,7 +17,7 @@ fn help_names_every_command_and_exit_code() {
     for command in ["up", "gateway", "worker", "device-agent", "migrate", "chat"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
-    for command in ["firmware", "adapter", "key", "node", "doctor", "health"] {
+    for command in ["firmware", "adapter", "key", "node", "tenant", "usage", "doctor", "health"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
     let codes = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 no server answers";

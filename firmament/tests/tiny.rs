@@ -234,6 +234,34 @@ fn keys_are_made_listed_used_and_revoked() {
 }
 
 #[test]
+fn a_tenant_is_limited_and_what_it_used_is_known_after_a_restart() {
+    let data = tiny();
+    let up = Up::start(data.path(), &[]);
+    let url = up.url.as_str();
+    let key = json(data.path(), &["key", "create", "--tenant", "acme", "--url", url]);
+    let secret = key["secret"].as_str().expect("a secret");
+    let limit = ["tenant", "limit", "acme", "--url", url];
+    let set = |more: &[&str]| json(data.path(), &[&limit[..], more].concat());
+    set(&["--weight", "3", "--requests-per-minute", "1"]);
+    let now = set(&["--tokens-per-day", "5000"]);
+    assert_eq!((&now["weight"], &now["tokens_per_day"]["limit"]), (&3.into(), &5000.into()));
+    let ask = ["chat", "hello", "--max-tokens", "2", "--url", url, "--api-key", secret];
+    done(data.path(), &ask);
+    let errors = refused(data.path(), &ask, 1);
+    assert!(errors.contains("requests per minute are used up"), "{errors}");
+    let show = json(data.path(), &["tenant", "show", "--url", url, "--api-key", secret]);
+    assert_eq!(show["requests_per_minute"]["left"], 0);
+    refused(data.path(), &["tenant", "limit", "nobody", "--weight", "3", "--url", url], 3);
+    assert!(up.stop().success());
+
+    let up = Up::start(data.path(), &[]);
+    let sums = json(data.path(), &["usage", "--tenant", "acme", "--url", &up.url]);
+    let sum = &sums["data"][0];
+    assert_eq!((&sum["requests"], &sum["refused"]), (&1.into(), &1.into()), "{sums}");
+    assert_eq!(sum["completion_tokens"], 2);
+}
+
+#[test]
 fn a_second_up_on_the_same_directory_and_a_busy_port_are_6_and_say_why() {
     let data = tiny();
     let _up = Up::start(data.path(), &[]);

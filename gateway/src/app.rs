@@ -13,9 +13,10 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Caller, Limits};
+use crate::access::{Caller, Limits, Quotas};
 use crate::caps::Caps;
 use crate::config::GatewayConfig;
+use crate::core::QueueLimits;
 use crate::dispatch::{Nodes, Placements};
 use crate::files::Files;
 use crate::http::RequestContext;
@@ -24,6 +25,7 @@ use crate::metrics::GatewayMetrics;
 use crate::models::Recorded;
 use crate::recall::Recall;
 use crate::streams::Hubs;
+use crate::usage::Usage;
 
 /// What the gateway is given by the process that runs it.
 #[derive(Clone)]
@@ -82,8 +84,12 @@ pub struct Inner {
     pub recall: Recall,
     /// Adapters' files that requests hold.
     pub files: Files,
-    /// Tenants' limits.
+    /// What tenants may ask for, as the registry last told.
+    pub quotas: Quotas,
+    /// What they have asked for.
     pub limits: Arc<Limits>,
+    /// What they have used.
+    pub usage: Usage,
     /// Who adds to what tenants keep.
     pub caps: Caps,
     /// Streams that are written here.
@@ -117,23 +123,36 @@ impl App {
         let GatewayContext { registry, blobs, live, metrics, tracer, clock, version, firmware } =
             context.clone();
         let job_metrics = JobMetrics::new(&metrics);
-        let limits = Limits::new(&config, Arc::clone(&live), Arc::clone(&clock), scope.clone());
+        let own_metrics = GatewayMetrics::new(&metrics);
+        let admission = Arc::clone(&own_metrics.admission);
+        let limits = Limits::new(
+            Arc::clone(&live),
+            Arc::clone(&clock),
+            scope.clone(),
+            Arc::clone(&admission),
+        );
+        let queue = QueueLimits {
+            requests_max: config.queue_requests_max,
+            tokens_max: config.queue_tokens_max,
+        };
         Self(Arc::new(Inner {
             config,
             registry,
             blobs,
             live,
-            metrics: GatewayMetrics::new(&metrics),
+            usage: Usage::new(&metrics),
+            metrics: own_metrics,
             process_metrics: metrics,
             tracer,
             clock,
             version,
             firmware,
-            placements: Arc::default(),
+            placements: Placements::new(queue, admission),
             nodes,
             firmwares: Recorded::default(),
             recall: Recall::default(),
             files: Files::default(),
+            quotas: Quotas::default(),
             limits,
             caps: Caps::default(),
             hubs: Hubs::default(),
@@ -151,7 +170,8 @@ impl App {
 
     /// When a request must be over, however many parts its work has.
     pub fn deadline(&self, context: &RequestContext) -> Instant {
-        context.started + self.config.request_timeout
+        let most = self.config.request_timeout;
+        context.started + context.deadline.map_or(most, |said| said.min(most))
     }
 
     /// Enters a deed in the audit log. The deed is done: if the log fails, that is logged instead.

@@ -24,7 +24,8 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin, value_name = "ORIGIN")]
     pub allow_origin: Vec<HeaderValue>,
 
-    /// Longest wait for a placement before the caller gets 503.
+    /// Longest wait of an interactive request for a node before the caller gets 503; others wait as long as
+    /// their request may take.
     #[arg(long, env = "FIRMAMENT_PLACEMENT_WAIT", default_value = "2s", value_parser = humantime::parse_duration)]
     pub placement_wait: Duration,
 
@@ -85,17 +86,29 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_CONNECTIONS_PER_ADDRESS_MAX", default_value_t = 256)]
     pub connections_per_address_max: usize,
 
-    /// Most requests of one tenant at once.
+    /// Most requests of one tenant at once, where nothing else is set for it.
     #[arg(long, env = "FIRMAMENT_TENANT_CONCURRENT_MAX", default_value_t = 1024)]
     pub tenant_concurrent_max: u32,
 
-    /// Most requests of one tenant in a minute.
+    /// Most requests of one tenant in a minute, where nothing else is set for it.
     #[arg(long, env = "FIRMAMENT_TENANT_REQUESTS_PER_MINUTE", default_value_t = 60_000)]
     pub tenant_requests_per_minute: u32,
 
-    /// Most tokens of one tenant in a minute, prompt and answer together.
+    /// Most tokens of one tenant in a minute, prompt and answer together, where nothing else is set for it.
     #[arg(long, env = "FIRMAMENT_TENANT_TOKENS_PER_MINUTE", default_value_t = 20_000_000)]
     pub tenant_tokens_per_minute: u32,
+
+    /// Most tokens of one tenant in a day, prompt and answer together [default: as many as it likes].
+    #[arg(long, env = "FIRMAMENT_TENANT_TOKENS_PER_DAY", value_parser = clap::value_parser!(u64).range(1..))]
+    pub tenant_tokens_per_day: Option<u64>,
+
+    /// Most requests that wait for a node at once, over all tenants.
+    #[arg(long, env = "FIRMAMENT_QUEUE_REQUESTS_MAX", default_value_t = 1024)]
+    pub queue_requests_max: usize,
+
+    /// Most tokens of requests that wait for a node at once, prompts and answers together.
+    #[arg(long, env = "FIRMAMENT_QUEUE_TOKENS_MAX", default_value_t = 8_000_000)]
+    pub queue_tokens_max: u64,
 
     /// Most adapters of one tenant.
     #[arg(long, env = "FIRMAMENT_TENANT_ADAPTERS_MAX", default_value_t = 10_000)]
@@ -161,6 +174,9 @@ impl Default for GatewayConfig {
             tenant_concurrent_max: 1024,
             tenant_requests_per_minute: 60_000,
             tenant_tokens_per_minute: 20_000_000,
+            tenant_tokens_per_day: None,
+            queue_requests_max: 1024,
+            queue_tokens_max: 8_000_000,
             tenant_adapters_max: 10_000,
             tenant_aliases_max: 20_000,
             tenant_adapter_bytes_max: 64 << 30,

@@ -12,6 +12,11 @@ use protocol::{ErrorCode, GenerationId, WorkError};
 use scheduler::core::PlaceError;
 use store::StoreError;
 
+/// Longest time that a caller is told to wait: no limit takes longer than a day.
+const RETRY_SECONDS_MAX: u64 = 86_400;
+/// How far apart those that are refused together are told to return, at most.
+const SPREAD_SECONDS_MAX: u64 = 60;
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -80,6 +85,8 @@ pub enum ApiError {
     /// The tenant's own limit.
     #[error("{message}")]
     Quota {
+        /// A stable name.
+        code: &'static str,
         /// A sentence for the caller.
         message: String,
         /// When it may succeed.
@@ -174,13 +181,13 @@ impl ApiError {
             | Self::Forbidden { code, .. }
             | Self::NotFound { code, .. }
             | Self::Conflict { code, .. }
-            | Self::Gone { code, .. } => code,
+            | Self::Gone { code, .. }
+            | Self::Quota { code, .. } => code,
             Self::Unauthorised(_) => "invalid_api_key",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::UnsupportedMedia(_) => "unsupported_media_type",
-            Self::Quota { .. } => "rate_limit_exceeded",
             Self::LoadBusy => "lora_load_busy",
             Self::Overloaded | Self::Work(WorkError { code: ErrorCode::Busy, .. }) => "overloaded",
             Self::Place(error) => place_code(*error),
@@ -245,11 +252,13 @@ impl ApiError {
         }
     }
 
-    /// How long the caller should wait; spread, so that those refused together do not return together.
+    /// How long the caller should wait: for a limit at least until it allows the request, and up to a
+    /// quarter longer; else 1 to 3 s. Spread, so that those refused together do not return together.
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Quota { retry_after, .. } => {
-                Some(retry_after.as_secs().saturating_add(1).min(3600))
+                let least = retry_after.as_secs().saturating_add(1).min(RETRY_SECONDS_MAX);
+                Some(least + rand::random_range(0..=(least / 4).clamp(1, SPREAD_SECONDS_MAX)))
             }
             Self::LoadBusy => Some(rand::random_range(1..=3)),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
@@ -308,6 +317,7 @@ const fn place_code(error: PlaceError) -> &'static str {
         PlaceError::AllBusy => "overloaded",
         PlaceError::NoNode | PlaceError::FirmwareMissing | PlaceError::AllTried => "unavailable",
         PlaceError::AdapterTooLarge => "lora_byte_limit_exceeded",
+        PlaceError::TooSlow => "deadline_exceeded",
     }
 }
 

@@ -26,6 +26,8 @@ const JOBS_KEPT: Duration = Duration::from_hours(30 * 24);
 const KEYS_KEPT: Duration = Duration::from_hours(24);
 /// How long the audit log remembers.
 const AUDIT_KEPT: Duration = Duration::from_hours(90 * 24);
+/// How long sums of what was used are kept: a year, and a month to look back on it.
+const USAGE_KEPT: Duration = Duration::from_hours(400 * 24);
 /// Rows or blobs that are looked at in one go.
 const SWEEP_BATCH: usize = 256;
 
@@ -143,7 +145,7 @@ pub async fn keep_swept(app: App, scope: Scope) {
     }
 }
 
-/// Staged files and blobs that nobody waits for any more, and old audit entries.
+/// Staged files and blobs that nobody waits for any more, old audit entries and old sums of usage.
 pub async fn sweep(app: &App, now: SystemTime) -> Result<(), StoreError> {
     let before = now - ABANDONED_AFTER;
     if let Err(error) = app.blobs.sweep_staging(before).await {
@@ -165,5 +167,7 @@ pub async fn sweep(app: &App, now: SystemTime) -> Result<(), StoreError> {
     app.registry.forget_keys(KEYS_KEPT).await?;
     let oldest = (now - AUDIT_KEPT).into();
     while app.registry.prune_audits(oldest, SWEEP_BATCH as u32).await? == SWEEP_BATCH as u64 {}
+    let oldest = (now - USAGE_KEPT).into();
+    while app.registry.prune_usage(oldest, SWEEP_BATCH as u32).await? == SWEEP_BATCH as u64 {}
     Ok(())
 }

@@ -26,6 +26,7 @@ mod service;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod valid;
 
 pub use access::{ApiToken, LOCAL_TENANT, Right};

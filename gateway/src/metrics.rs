@@ -1,5 +1,7 @@
 //! The gateway's metrics, named and bucketed as vLLM's with our prefix.
 
+mod admission;
+
 use std::sync::Arc;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
@@ -8,6 +10,7 @@ use scheduler::core::PlaceError;
 use telemetry::buckets::{INTER_TOKEN_SECONDS, REQUEST_SECONDS, REQUEST_TOKENS, TTFT_SECONDS};
 use telemetry::{LabelCap, Metrics};
 
+pub use self::admission::AdmissionMetrics;
 use crate::dispatch::MigrationMetrics;
 use crate::streams::StreamMetrics;
 
@@ -41,8 +44,8 @@ pub struct GatewayMetrics {
     pub connections: IntGaugeVec,
     /// `firmament_gateway_connections_refused_total{reason}`: connections closed at once.
     pub connections_refused: IntCounterVec,
-    /// `firmament_gateway_placement_waiting`: requests that wait for a node.
-    pub waiting: IntGaugeVec,
+    /// Who waits, and who is turned away.
+    pub admission: Arc<AdmissionMetrics>,
     /// `firmament_gateway_retries_total{code}`: first attempts that failed and went to another node.
     pub retries: IntCounterVec,
     /// `firmament_ttft_seconds{placement,adapter}`: request accepted to first token sent.
@@ -144,11 +147,7 @@ impl GatewayMetrics {
                 "Connections closed at once because too many are open.",
                 &["reason"],
             ),
-            waiting: metrics.gauge(
-                "gateway_placement_waiting",
-                "Requests that wait for a node.",
-                &[],
-            ),
+            admission: Arc::new(AdmissionMetrics::new(metrics)),
             retries: metrics.counter(
                 "gateway_retries_total",
                 "First attempts that failed and went to another node.",

@@ -67,6 +67,11 @@ impl ResolvedModel {
         format!("fp_{}", self.firmware.0.short())
     }
 
+    /// The adapters' names, for usage records; none for the base alone.
+    pub fn adapter_names(&self) -> Option<String> {
+        (!self.adapters.is_empty()).then(|| self.label.clone())
+    }
+
     /// The generations that run, for the reply's header.
     pub fn generations(&self) -> String {
         let ids = self.adapters.iter().map(|adapter| adapter.generation.to_string());

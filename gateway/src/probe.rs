@@ -49,8 +49,9 @@ async fn probe(app: &App) -> bool {
         wants: None,
         exclude: Vec::new(),
         spread: 0,
+        within: None,
     };
-    let Ok(lease) = app.placements.lease(&request, 9, Duration::ZERO).await else { return false };
+    let Some(lease) = app.placements.lease_now(&request, 9) else { return false };
     let context = ExecuteContext {
         request_id: RequestId::from("probe"),
         deadline: PROBE_MAX,

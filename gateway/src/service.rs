@@ -14,7 +14,7 @@ use crate::access::LOCAL_TENANT;
 use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::link::{LinkConfig, LinkContext, Links};
-use crate::{files, jobs, listen, probe, routes};
+use crate::{files, jobs, listen, probe, routes, usage};
 
 /// How long links and other tasks may take to end after the last request has.
 const LINKS_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -128,6 +128,7 @@ impl Gateway {
         // As long as the links: what runs while the gateway stops follows nodes that move.
         links_scope.spawn("routing", follow_routing(app.clone(), links_scope.child()));
         links_scope.spawn("drain", drain(links.clone(), scope.clone(), links_scope.child()));
+        links_scope.spawn("usage", usage::keep_flushed(app.clone(), links_scope.child()));
         scope.spawn("probe", probe::run(app.clone(), scope.clone()));
         scope.spawn("sweep", files::keep_swept(app.clone(), scope.clone()));
         scope.spawn("jobs", jobs::keep_running(app.clone(), scope.clone()));
@@ -141,6 +142,7 @@ impl Gateway {
         for task in links_scope.shutdown(LINKS_SHUTDOWN).await {
             tracing::warn!(task, "task {task} did not end in time");
         }
+        usage::flush_last(&app).await;
     }
 }
 

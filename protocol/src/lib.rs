@@ -12,6 +12,7 @@ pub mod link;
 mod node;
 pub mod openai;
 pub mod peer;
+mod priority;
 mod replay;
 pub mod sse;
 mod work;
@@ -27,6 +28,7 @@ pub use ids::{
     KeyId, NodeId, RequestId, TenantId,
 };
 pub use node::{FirmwareInfo, NodeCapabilities, NodeKind, NodeLoad, Placement, PlacementReason};
+pub use priority::Priority;
 pub use replay::{Replay, ReplayedChoice};
 pub use work::{
     Constraint, EmbedWork, Event, FinishReason, GenerateWork, Prompt, ProveWork, Sampling,

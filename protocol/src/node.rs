@@ -126,6 +126,8 @@ pub enum PlacementReason {
     DeviceBusy,
     /// A device was tried and could not answer.
     DeviceFailed,
+    /// No device could answer in the time that the caller has.
+    DeviceTooSlow,
     /// The adapters do not fit any device's memory.
     DeviceLacksMemory,
     /// No device has the firmware.
@@ -138,10 +140,11 @@ pub enum PlacementReason {
 
 impl PlacementReason {
     /// Every reason, for metrics that start at 0.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DevicePreferred,
         Self::DeviceBusy,
         Self::DeviceFailed,
+        Self::DeviceTooSlow,
         Self::DeviceLacksMemory,
         Self::DeviceLacksFirmware,
         Self::NoDevice,
@@ -154,6 +157,7 @@ impl PlacementReason {
             Self::DevicePreferred => "device_preferred",
             Self::DeviceBusy => "device_busy",
             Self::DeviceFailed => "device_failed",
+            Self::DeviceTooSlow => "device_too_slow",
             Self::DeviceLacksMemory => "device_lacks_memory",
             Self::DeviceLacksFirmware => "device_lacks_firmware",
             Self::NoDevice => "no_device",

@@ -11,7 +11,9 @@ mod sweep;
 mod tests;
 
 pub use fleet::Fleet;
-pub use place::{AdapterNeed, Candidate, Decision, PlaceError, PlaceRequest, Verdict, place};
+pub use place::{
+    AdapterNeed, Candidate, Decision, PlaceError, PlaceRequest, Verdict, place, soonest,
+};
 pub use presence::{GatewayPresence, NodePresence};
 pub use score::Score;
 pub use snapshot::{NodeState, Snapshot, Standing};

@@ -29,7 +29,7 @@ pub struct Create {
     /// A name for people.
     #[arg(long, default_value = "")]
     name: String,
-    /// What it may do: inference, adapters, admin; several with commas.
+    /// What it may do: inference, adapters, admin, metrics; several with commas.
     #[arg(long, value_delimiter = ',', default_value = "inference")]
     scopes: Vec<String>,
     /// When it ends by itself, such as `30d`; never if not said.

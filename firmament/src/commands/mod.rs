@@ -16,6 +16,8 @@ pub mod key;
 pub mod lines;
 pub mod node;
 pub mod shelf;
+pub mod tenant;
+pub mod usage;
 
 use crate::cli::{Cli, Command};
 use crate::data::DataDir;
@@ -46,6 +48,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::File(action) => file::run(action, output).await,
         Command::Key(action) => key::run(action, &data, output).await,
         Command::Node(action) => node::run(action, output).await,
+        Command::Tenant(action) => tenant::run(action, output).await,
+        Command::Usage(arguments) => usage::run(arguments, output).await,
         Command::Doctor(arguments) => doctor::run(&arguments, &data, output).await,
         Command::Bench(action) => bench::run(action, &data, output).await,
         Command::Health(arguments) => health::run(&arguments, output).await,

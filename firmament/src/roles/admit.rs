@@ -49,7 +49,7 @@ impl AdmitArguments {
         let operator = Right::ALL.as_slice();
         let keys = [
             ("admin", &self.admin_key_file, operator),
-            ("metrics", &self.metrics_key_file, &[Right::Admin]),
+            ("metrics", &self.metrics_key_file, &[Right::Metrics]),
         ];
         for (name, path, rights) in keys {
             let Some(path) = path else { continue };

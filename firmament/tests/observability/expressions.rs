@@ -11,9 +11,6 @@ use crate::common::{Role, Up, json, tiny};
 use crate::documents::{self, Metric};
 use crate::load::Load;
 
-/// Series that other parts of the cluster will bring; whoever brings one strikes it out here.
-const LATER: [&str; 1] = ["firmament_queue_seconds"];
-
 /// The whole run shall fit a test's time: a minute, with what starts and stops around it.
 const RATE_INTERVAL: &str = "20s";
 
@@ -26,15 +23,6 @@ fn filled_in(expression: &str) -> String {
 fn names(expression: &str) -> BTreeSet<String> {
     let name = Regex::new(r"\b(?:firmament|process)_[a-z0-9_]+").expect("it is one");
     name.find_iter(expression).map(|found| found.as_str().to_owned()).collect()
-}
-
-fn is_later(name: &str) -> bool {
-    let stripped = ["_bucket", "_sum", "_count"].iter().filter_map(|end| name.strip_suffix(end));
-    std::iter::once(name).chain(stripped).any(|name| LATER.contains(&name))
-}
-
-fn comes_later(expression: &str) -> bool {
-    names(expression).iter().any(|name| is_later(name))
 }
 
 fn scrapes(url: &str) -> String {
@@ -122,11 +110,9 @@ async fn check_names(prometheus: &Prometheus, all: &BTreeMap<String, Metric>) {
     let of_boards = Board::all().into_iter().flat_map(|board| board.expressions());
     let used = of_rules.chain(of_boards.map(|(_, expression)| expression));
     let used: BTreeSet<String> = used.flat_map(|expression| names(&expression)).collect();
-    let exists = |name: &&String| documents::base(all, name).is_some() || is_later(name);
+    let exists = |name: &&String| documents::base(all, name).is_some();
     let unknown: Vec<_> = used.iter().filter(|name| !exists(name)).collect();
     assert!(unknown.is_empty(), "nobody shows these: {unknown:?}");
-    let came: Vec<_> = LATER.iter().filter(|name| all.contains_key(**name)).collect();
-    assert!(came.is_empty(), "these are here now, strike them out of LATER: {came:?}");
 }
 
 async fn page(url: &str) -> String {
@@ -152,8 +138,7 @@ async fn every_panel_and_every_rule_has_data_from_running_servers() {
         assert!(answer.is_ok(), "{title}: {expression}: {answer:?}");
     }
     let recorded = check_rules(&prometheus).await;
-    let now = panels.into_iter().filter(|(_, expression)| !comes_later(expression));
-    all_have_data(&prometheus, now.chain(recorded).collect()).await;
+    all_have_data(&prometheus, panels.into_iter().chain(recorded).collect()).await;
     for label in ["job", "instance"] {
         let values = prometheus.label_values(label, "firmament_build_info").await;
         assert!(!values.is_empty(), "the variable `{label}` has values");

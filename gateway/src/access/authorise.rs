@@ -22,10 +22,12 @@ pub enum Need {
     Nothing,
     /// This right.
     Right(Right),
-    /// Any right at all.
+    /// Any right but that to see metrics.
     AnyRight,
     /// To run this installation: it reaches beyond one tenant.
     Operator,
+    /// To run this installation, or to watch it.
+    Metrics,
 }
 
 /// Puts the guard before a route, and says so in its description.
@@ -38,6 +40,7 @@ pub fn guard(app: &App, need: Need, mut route: UtoipaMethodRouter<App>) -> Utoip
         Need::Right(right) => SecurityRequirement::new("api_key", [right.as_str()]),
         Need::AnyRight => SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []),
         Need::Operator => SecurityRequirement::new("api_key", ["operator"]),
+        Need::Metrics => SecurityRequirement::new("api_key", ["operator", "metrics"]),
     };
     for item in route.1.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
@@ -84,7 +87,9 @@ async fn admit(
     let lacks = match need {
         Need::Right(right) if !caller.rights.contains(&right) => right.as_str(),
         Need::Operator if !caller.is_operator() => return Err(operator_only()),
-        Need::Nothing | Need::AnyRight | Need::Right(_) | Need::Operator => {
+        Need::Metrics if !caller.sees_metrics() => return Err(operator_only()),
+        Need::AnyRight if caller.only_sees_metrics() => Right::Inference.as_str(),
+        Need::Nothing | Need::AnyRight | Need::Right(_) | Need::Operator | Need::Metrics => {
             return Ok(Some(caller));
         }
     };

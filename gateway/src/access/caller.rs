@@ -21,6 +21,8 @@ pub enum Right {
     /// Keys, nodes and join tokens of its tenant; in the tenant `local`, what belongs to all: workers,
     /// adapters from the server's disk, metrics.
     Admin,
+    /// In the tenant `local`: see the metrics, and where nodes have theirs. Nothing else.
+    Metrics,
 }
 
 /// A set of rights.
@@ -28,7 +30,7 @@ pub type Rights = BTreeSet<Right>;
 
 impl Right {
     /// Every right.
-    pub const ALL: [Self; 3] = [Self::Inference, Self::Adapters, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Inference, Self::Adapters, Self::Admin, Self::Metrics];
 
     /// The scope's name.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Right {
             Self::Inference => "inference",
             Self::Adapters => "adapters",
             Self::Admin => "admin",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -65,6 +68,17 @@ impl Caller {
     /// Whether the caller runs this installation, and not only a tenant of it.
     pub fn is_operator(&self) -> bool {
         self.tenant.as_str() == LOCAL_TENANT && self.rights.contains(&Right::Admin)
+    }
+
+    /// Whether the caller may see the metrics of this installation.
+    pub fn sees_metrics(&self) -> bool {
+        let scraper = self.tenant.as_str() == LOCAL_TENANT && self.rights.contains(&Right::Metrics);
+        scraper || self.is_operator()
+    }
+
+    /// Whether the caller is there to see metrics and for nothing else.
+    pub fn only_sees_metrics(&self) -> bool {
+        self.rights.iter().eq([&Right::Metrics])
     }
 
     /// How the audit log names the caller.

@@ -1,12 +1,13 @@
-//! How much a tenant may ask for: requests at once, requests a minute, tokens a minute.
+//! How much a tenant may ask for: requests at once, requests a minute, tokens a minute and a day.
 //!
 //! Buckets live in the live state, so that several gateways share them. A request reserves its
 //! estimated tokens; at its end it gives back what it did not use and owes what it used beyond that.
-//! Capacity is one minute's worth.
+//! A bucket holds what its time brings: a minute's worth, or a day's. Requests at once are counted by
+//! each gateway for itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,18 +17,20 @@ use store::LiveState;
 use store::live::{Bucket, Take};
 use telemetry::{Clock, Scope};
 
-use crate::config::GatewayConfig;
-use crate::core::Cost;
+use super::quota::{Limit, Quota};
+use crate::core::{Cost, Share};
 use crate::error::ApiError;
+use crate::metrics::AdmissionMetrics;
+
+/// Why a tenant with too many requests at once is turned away, in metrics.
+pub const CONCURRENT: &str = "concurrent";
 
 /// Every tenant's limits.
 pub struct Limits {
     live: Arc<dyn LiveState>,
     clock: Arc<dyn Clock>,
     scope: Scope,
-    concurrent_max: u32,
-    requests: Bucket,
-    tokens: Bucket,
+    metrics: Arc<AdmissionMetrics>,
     running: Mutex<HashMap<TenantId, u32>>,
 }
 
@@ -35,28 +38,23 @@ pub struct Limits {
 pub struct Permit {
     limits: Arc<Limits>,
     tenant: TenantId,
+    quota: Quota,
+    share: Share,
     reserved: f64,
     spent: AtomicU64,
+    begun: AtomicBool,
     headers: HeaderMap,
 }
 
 impl Limits {
-    /// As configured; `scope` runs the settlements.
+    /// Nobody runs anything yet; `scope` runs the settlements.
     pub fn new(
-        config: &GatewayConfig,
         live: Arc<dyn LiveState>,
         clock: Arc<dyn Clock>,
         scope: Scope,
+        metrics: Arc<AdmissionMetrics>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            live,
-            clock,
-            scope,
-            concurrent_max: config.tenant_concurrent_max,
-            requests: per_minute(config.tenant_requests_per_minute),
-            tokens: per_minute(config.tenant_tokens_per_minute),
-            running: Mutex::default(),
-        })
+        Arc::new(Self { live, clock, scope, metrics, running: Mutex::default() })
     }
 
     /// Lets a request of this cost in.
@@ -66,39 +64,80 @@ impl Limits {
     pub async fn admit(
         self: &Arc<Self>,
         tenant: &TenantId,
+        (quota, share): (Quota, Share),
         cost: Cost,
     ) -> Result<Arc<Permit>, ApiError> {
-        let mut permit = self.enter(tenant)?;
-        let asked = self.take(tenant, "requests", 1.0, self.requests).await?;
-        let mut headers = headers("requests", self.requests, asked);
-        if let Take::Denied { retry_after } = asked {
-            return Err(quota("requests", retry_after, headers));
+        let mut permit = self.enter(tenant, quota, share)?;
+        let reserved = f64::from(cost.total());
+        let mut taken = Vec::new();
+        for limit in Limit::ALL {
+            let Some(bucket) = quota.bucket(limit) else { continue };
+            let cost = within(limit, reserved, bucket);
+            let asked = self.take(tenant, limit, cost, bucket).await?;
+            permit.headers.extend(headers(limit, bucket, asked));
+            if let Take::Denied { retry_after } = asked {
+                for (limit, cost, bucket) in taken {
+                    self.give(tenant, limit, cost, bucket).await;
+                }
+                self.metrics.refused(share.priority, limit.as_str());
+                return Err(quota_error(limit, retry_after, permit.headers.clone()));
+            }
+            taken.push((limit, cost, bucket));
         }
-        // What is larger than the bucket is let in when the bucket is full.
-        let cost = f64::from(cost.total()).min(self.tokens.capacity);
-        let asked = self.take(tenant, "tokens", cost, self.tokens).await?;
-        headers.extend(self::headers("tokens", self.tokens, asked));
-        if let Take::Denied { retry_after } = asked {
-            self.give(tenant, "requests", 1.0, self.requests).await;
-            return Err(quota("tokens", retry_after, headers));
-        }
-        permit.reserved = cost;
-        permit.headers = headers;
+        permit.reserved = reserved;
         Ok(Arc::new(permit))
     }
 
-    fn enter(self: &Arc<Self>, tenant: &TenantId) -> Result<Permit, ApiError> {
+    /// How much of a limit is left, and of how much; none where there is no such limit.
+    ///
+    /// # Errors
+    /// The live state's.
+    pub async fn left(
+        &self,
+        tenant: &TenantId,
+        quota: &Quota,
+        limit: Limit,
+    ) -> Result<Option<(u64, u64)>, ApiError> {
+        let Some(bucket) = quota.bucket(limit) else { return Ok(None) };
+        let left = match self.take(tenant, limit, 0.0, bucket).await? {
+            Take::Allowed { remaining } => remaining as u64,
+            Take::Denied { .. } | Take::AboveCapacity => 0,
+        };
+        Ok(Some((bucket.capacity as u64, left)))
+    }
+
+    /// Requests that a tenant has at this gateway now.
+    pub fn running(&self, tenant: &TenantId) -> u32 {
+        self.running.lock().get(tenant).copied().unwrap_or(0)
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        quota: Quota,
+        share: Share,
+    ) -> Result<Permit, ApiError> {
         let mut running = self.running.lock();
         let count = running.entry(tenant.clone()).or_default();
-        if *count >= self.concurrent_max {
-            let message = format!("at most {} requests at once", self.concurrent_max);
+        if *count >= quota.concurrent_max {
+            self.metrics.refused(share.priority, CONCURRENT);
+            let message = format!("at most {} requests at once", quota.concurrent_max);
             let (retry_after, headers) = (Duration::from_secs(1), Box::default());
-            return Err(ApiError::Quota { message, retry_after, headers });
+            let code = Limit::Requests.code();
+            return Err(ApiError::Quota { code, message, retry_after, headers });
         }
         *count += 1;
-        let (limits, tenant) = (Arc::clone(self), tenant.clone());
-        let (spent, headers) = (AtomicU64::new(0), HeaderMap::new());
-        Ok(Permit { limits, tenant, reserved: 0.0, spent, headers })
+        drop(running);
+        Ok(Permit {
+            limits: Arc::clone(self),
+            tenant: tenant.clone(),
+            quota,
+            share,
+            reserved: 0.0,
+            spent: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
+            headers: HeaderMap::new(),
+        })
     }
 
     fn leave(&self, tenant: &TenantId) {
@@ -114,30 +153,31 @@ impl Limits {
     async fn take(
         &self,
         tenant: &TenantId,
-        what: &str,
+        limit: Limit,
         cost: f64,
         bucket: Bucket,
     ) -> Result<Take, ApiError> {
-        let key = format!("rate/{tenant}/{what}");
-        Ok(self.live.take(&key, cost, bucket, self.clock.now().into()).await?)
+        let now = self.clock.now().into();
+        Ok(self.live.take(&key(tenant, limit), cost, bucket, now).await?)
     }
 
-    /// Settles a request that reserved `rest` tokens more than it used, or fewer.
-    async fn settle(&self, tenant: &TenantId, rest: f64) {
-        if rest >= 0.0 {
-            return self.give(tenant, "tokens", rest, self.tokens).await;
-        }
-        let key = format!("rate/{tenant}/tokens");
-        if let Err(error) =
-            self.live.charge(&key, -rest, self.tokens, self.clock.now().into()).await
-        {
-            tracing::warn!(error.message = %error, "a charge was lost: {error}");
+    /// Settles what a request used less than it reserved, or more.
+    async fn settle(&self, tenant: &TenantId, rests: Vec<(Limit, f64, Bucket)>) {
+        for (limit, rest, bucket) in rests {
+            if rest >= 0.0 {
+                self.give(tenant, limit, rest, bucket).await;
+                continue;
+            }
+            let now = self.clock.now().into();
+            if let Err(error) = self.live.charge(&key(tenant, limit), -rest, bucket, now).await {
+                tracing::warn!(error.message = %error, "a charge was lost: {error}");
+            }
         }
     }
 
-    async fn give(&self, tenant: &TenantId, what: &str, cost: f64, bucket: Bucket) {
-        let key = format!("rate/{tenant}/{what}");
-        if let Err(error) = self.live.refund(&key, cost, bucket, self.clock.now().into()).await {
+    async fn give(&self, tenant: &TenantId, limit: Limit, cost: f64, bucket: Bucket) {
+        let now = self.clock.now().into();
+        if let Err(error) = self.live.refund(&key(tenant, limit), cost, bucket, now).await {
             tracing::warn!(error.message = %error, "a refund was lost: {error}");
         }
     }
@@ -149,6 +189,27 @@ impl Permit {
         self.spent.fetch_add(tokens, Ordering::Relaxed);
     }
 
+    /// Whether nothing of the request has run before, which is asked once for each part of it.
+    pub fn begins(&self) -> bool {
+        !self.begun.swap(true, Ordering::Relaxed)
+    }
+
+    /// The request's part in the queue.
+    pub const fn share(&self) -> Share {
+        self.share
+    }
+
+    /// How many tokens fewer, or more, were used than reserved, where that is one at least.
+    fn rests(&self) -> Vec<(Limit, f64, Bucket)> {
+        let spent = self.spent.load(Ordering::Relaxed) as f64;
+        let rest = |limit| {
+            let bucket = self.quota.bucket(limit)?;
+            Some((limit, within(limit, self.reserved, bucket) - spent, bucket))
+        };
+        let rests = [Limit::Tokens, Limit::DailyTokens].into_iter().filter_map(rest);
+        rests.filter(|(_, rest, _)| rest.abs() >= 1.0).collect()
+    }
+
     /// `x-ratelimit-*`.
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
@@ -158,26 +219,40 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limits.leave(&self.tenant);
-        let rest = self.reserved - self.spent.load(Ordering::Relaxed) as f64;
-        if rest.abs() < 1.0 {
+        let rests = self.rests();
+        if rests.is_empty() {
             return;
         }
         let (limits, tenant) = (Arc::clone(&self.limits), self.tenant.clone());
-        self.limits.scope.spawn("settle", async move { limits.settle(&tenant, rest).await });
+        let settled = async move { limits.settle(&tenant, rests).await };
+        self.limits.scope.spawn("settle", settled);
     }
 }
 
-fn per_minute(count: u32) -> Bucket {
-    Bucket { capacity: f64::from(count), refill_per_second: f64::from(count) / 60.0 }
+fn key(tenant: &TenantId, limit: Limit) -> String {
+    format!("rate/{tenant}/{}", limit.as_str())
 }
 
-fn quota(what: &str, retry_after: Duration, headers: HeaderMap) -> ApiError {
-    let message = format!("this tenant's {what} per minute are used up");
-    ApiError::Quota { message, retry_after, headers: Box::new(headers) }
+/// What a request of so many tokens takes from a bucket: what is larger than it is let in when it is full.
+fn within(limit: Limit, tokens: f64, bucket: Bucket) -> f64 {
+    match limit {
+        Limit::Requests => 1.0,
+        Limit::Tokens | Limit::DailyTokens => tokens.min(bucket.capacity),
+    }
 }
 
-/// What is left, and when: all of it again, or, where nothing is, enough for what was asked.
-fn headers(what: &str, bucket: Bucket, take: Take) -> HeaderMap {
+fn quota_error(limit: Limit, retry_after: Duration, headers: HeaderMap) -> ApiError {
+    let message = format!("this tenant's {} are used up", limit.words());
+    ApiError::Quota { code: limit.code(), message, retry_after, headers: Box::new(headers) }
+}
+
+/// What is left, and when: all of it again, or, where nothing is, enough for what was asked. A day's limit
+/// has no such headers.
+fn headers(limit: Limit, bucket: Bucket, take: Take) -> HeaderMap {
+    let what = limit.as_str();
+    if limit == Limit::DailyTokens {
+        return HeaderMap::new();
+    }
     let (remaining, reset) = match take {
         Take::Allowed { remaining } => {
             (remaining, (bucket.capacity - remaining) / bucket.refill_per_second)

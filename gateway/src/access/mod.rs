@@ -6,8 +6,10 @@ mod authorise;
 mod caller;
 mod key;
 mod limits;
+mod quota;
 
 pub use authorise::{Need, guard, operator_only};
 pub use caller::{Caller, LOCAL_TENANT, Right};
 pub use key::ApiToken;
-pub use limits::{Limits, Permit};
+pub use limits::{CONCURRENT, Limits, Permit};
+pub use quota::{Limit, Quotas};

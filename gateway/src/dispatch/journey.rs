@@ -16,11 +16,13 @@ use super::pace::Pace;
 use super::running::{Heard, Running, too_late};
 use super::tally::Tally;
 use super::told::Told;
-use super::{ExecuteContext, Lease, Task};
+use super::{ExecuteContext, Lease, LeaseAsk, Task};
 use crate::app::App;
 
 /// How often a request that needs another node looks whether one has come that it may go to.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long it stands in the queue before it sees whether a node that failed it has come back.
+const PLACE_MAX: Duration = Duration::from_millis(500);
 
 /// A request on its way. Dropping it cancels the work and settles what it has cost.
 pub(super) struct Journey {
@@ -37,7 +39,7 @@ pub(super) struct Journey {
     moving: Option<(MigrationReason, Instant)>,
     crashes: Crashes,
     /// Nodes that failed it, in the sessions in which they did.
-    failed: Vec<(NodeId, Option<u64>)>,
+    failed: Vec<(NodeId, u64)>,
     before: Option<TraceParent>,
 }
 
@@ -49,7 +51,7 @@ impl Journey {
         Self {
             app: app.clone(),
             deadline: app.deadline(&task.context),
-            tally: Tally::new(task.permit.clone(), booked),
+            tally: Tally::new(app, &task, booked),
             told,
             task,
             meter: None,
@@ -63,10 +65,33 @@ impl Journey {
         }
     }
 
-    /// Finds a node within `wait`.
-    pub(super) async fn place(&mut self, wait: Duration) -> Result<Lease, PlaceError> {
+    /// Finds a node for its beginning.
+    pub(super) async fn place(&mut self) -> Result<Lease, PlaceError> {
+        let ask = LeaseAsk::of(&self.app, &self.task, self.request());
+        self.lease(ask).await
+    }
+
+    /// Finds another node within `wait`.
+    async fn place_again(&mut self, wait: Duration) -> Result<Lease, PlaceError> {
+        let ask = LeaseAsk::of(&self.app, &self.task, self.request()).moving(wait);
+        self.lease(ask).await
+    }
+
+    async fn lease(&mut self, ask: LeaseAsk) -> Result<Lease, PlaceError> {
         let mut choosing = self.task.context.span("schedule", SpanKind::Internal);
-        let request = PlaceRequest {
+        let lease = tokio::select! {
+            lease = self.app.placements.lease(ask) => lease,
+            () = self.app.drained.cancelled() => Err(PlaceError::AllBusy),
+        };
+        match &lease {
+            Ok(lease) => show_choice(&mut choosing, &lease.decision),
+            Err(error) => choosing.fail(error.code().as_str()),
+        }
+        lease
+    }
+
+    fn request(&self) -> PlaceRequest {
+        PlaceRequest {
             tenant: self.task.tenant.clone(),
             firmware: self.task.model.firmware,
             adapters: self.task.model.needs.clone(),
@@ -74,14 +99,14 @@ impl Journey {
             wants: self.task.wants,
             exclude: self.excluded(),
             spread: rand::random(),
-        };
-        let tokens = u64::from(self.task.cost.total());
-        let lease = self.app.placements.lease(&request, tokens, wait).await;
-        match &lease {
-            Ok(lease) => show_choice(&mut choosing, &lease.decision),
-            Err(error) => choosing.fail(error.code().as_str()),
+            within: None,
         }
-        lease
+    }
+
+    /// Nobody took it.
+    pub(super) fn refused(&self, error: PlaceError) {
+        self.app.metrics.denied(error);
+        self.app.usage.refused(&self.app, &self.task.tenant, &self.task.model);
     }
 
     /// Nodes that failed it and have not come back since, and those that could not go on with it.
@@ -93,9 +118,8 @@ impl Journey {
         let snapshot = self.app.placements.published();
         let presences = snapshot.nodes.iter().map(|node| &node.presence);
         let unfit = presences.filter(|presence| {
-            let same = |(node, epoch): &(NodeId, Option<u64>)| {
-                *node == presence.id && epoch.is_none_or(|epoch| epoch == presence.epoch)
-            };
+            let same =
+                |(node, epoch): &(NodeId, u64)| *node == presence.id && *epoch == presence.epoch;
             self.failed.iter().any(same) || (needs_replay && !presence.capabilities.replays)
         });
         unfit.map(|presence| presence.id.clone()).collect()
@@ -108,12 +132,13 @@ impl Journey {
         reason: Option<MigrationReason>,
     ) -> Result<(), WorkError> {
         let placement = lease.decision.placement.clone();
-        let epoch = self.session_of(&placement.node);
+        let epoch = lease.decision.epoch;
         self.attempts += 1;
         let mut attempt = Attempt::begin(&self.task, &placement, self.attempts, self.before);
         attempt.moved(reason);
         self.before = attempt.context();
         let (work, context) = (self.told.rest_of(&self.task.work), self.context(&attempt));
+        self.tally.at(placement.node.clone());
         let sent = self.app.nodes.execute(&placement.node, work, context);
         let sent = timeout_at(self.deadline, sent).await.unwrap_or_else(|_| Err(too_late()));
         let events = sent.inspect_err(|error| {
@@ -140,12 +165,6 @@ impl Journey {
             traceparent: Some(attempt.context().unwrap_or(request.trace).to_string()),
             tracestate: request.tracestate.clone(),
         }
-    }
-
-    fn session_of(&self, node: &NodeId) -> Option<u64> {
-        let snapshot = self.app.placements.published();
-        let mut presences = snapshot.nodes.iter().map(|node| &node.presence);
-        presences.find(|presence| presence.id == *node).map(|presence| presence.epoch)
     }
 
     /// The first event of the node that it was just sent to.
@@ -210,7 +229,7 @@ impl Journey {
 
     /// Does not go there again; but one that is only full may have room by and by, and a request that has
     /// begun can wait for that.
-    fn failed_at(&mut self, error: &WorkError, node: NodeId, epoch: Option<u64>) {
+    fn failed_at(&mut self, error: &WorkError, node: NodeId, epoch: u64) {
         if error.code != ErrorCode::Busy || self.moving.is_none() {
             self.failed.push((node, epoch));
         }
@@ -257,9 +276,9 @@ impl Journey {
     /// Waits for a node that is free, or for one that comes back.
     async fn place_by(&mut self, until: Instant) -> Option<Lease> {
         while Instant::now() < until && !self.app.drained.is_cancelled() {
-            match self.place(LOOK_EVERY).await {
+            match self.place_again(PLACE_MAX).await {
                 Ok(lease) => return Some(lease),
-                Err(PlaceError::AdapterTooLarge) => return None,
+                Err(PlaceError::AdapterTooLarge | PlaceError::TooSlow) => return None,
                 Err(_) => sleep(LOOK_EVERY).await,
             }
         }
@@ -274,7 +293,7 @@ impl Journey {
             return;
         }
         self.failed.push((running.node.clone(), running.epoch));
-        let Ok(lease) = self.place(Duration::ZERO).await else {
+        let Ok(lease) = self.place_again(Duration::ZERO).await else {
             self.failed.pop();
             return;
         };

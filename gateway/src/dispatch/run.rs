@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use protocol::{ErrorCode, Event, NodeKind, Placement, TenantId, Work, WorkError};
-use scheduler::core::PlaceError;
 
 use super::journey::Journey;
 use super::{Events, Lease, Told};
@@ -56,9 +55,14 @@ pub async fn run(app: &App, task: Task) -> Result<Run, ApiError> {
     let mut journey = Journey::new(app, task);
     let mut last_error = None;
     for _ in 0..ATTEMPTS_MAX {
-        let lease = match journey.place(app.config.placement_wait).await {
+        let lease = match journey.place().await {
             Ok(lease) => lease,
-            Err(error) => return Err(last_error.unwrap_or_else(|| unplaced(app, error))),
+            Err(error) => {
+                return Err(last_error.unwrap_or_else(|| {
+                    journey.refused(error);
+                    error.into()
+                }));
+            }
         };
         let placement = lease.decision.placement.clone();
         match begin(&mut journey, lease, prompt_tokens).await {
@@ -76,11 +80,6 @@ pub async fn run(app: &App, task: Task) -> Result<Run, ApiError> {
         }
     }
     Err(last_error.expect("the loop ends early unless an attempt failed"))
-}
-
-fn unplaced(app: &App, error: PlaceError) -> ApiError {
-    app.metrics.denied(error);
-    error.into()
 }
 
 async fn begin(

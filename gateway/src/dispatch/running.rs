@@ -23,7 +23,7 @@ pub(super) enum Heard {
 pub(super) struct Running {
     pub(super) node: NodeId,
     /// The node's session, as routing told; it comes back in another.
-    pub(super) epoch: Option<u64>,
+    pub(super) epoch: u64,
     pub(super) events: Events,
     pub(super) attempt: Attempt,
     pub(super) lease: Option<Lease>,
@@ -77,5 +77,8 @@ impl Running {
 }
 
 pub(super) fn too_late() -> WorkError {
-    WorkError::new(ErrorCode::DeadlineExceeded, "the request took longer than this server allows")
+    WorkError::new(
+        ErrorCode::DeadlineExceeded,
+        "the request took longer than its caller or this server allows",
+    )
 }

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
@@ -12,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Frame;
+use protocol::{ErrorCode, WorkError};
 use telemetry::{Span, SpanKind, Tracer, names};
+use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
 use super::RequestContext;
@@ -45,12 +48,26 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     counted.span = served;
     counted.span.set(names::REQUEST_ID, context.id.as_str().to_owned());
     request.extensions_mut().insert(context.clone());
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let handled = within(context.deadline, &context, next.run(request));
+    let handled = AssertUnwindSafe(handled).catch_unwind().instrument(span.clone()).await;
     let mut response =
         handled.unwrap_or_else(|_| ApiError::Internal("a handler panicked").into_response());
     add_headers(&mut response, &context);
     span.in_scope(|| counted.log(&context, &response));
     counted.answered(&context, response)
+}
+
+/// The reply, or 504 if it has not begun when its caller's time is over.
+async fn within(
+    deadline: Option<Duration>,
+    context: &RequestContext,
+    reply: impl Future<Output = Response>,
+) -> Response {
+    let Some(deadline) = deadline else { return reply.await };
+    timeout_at(context.started + deadline, reply).await.unwrap_or_else(|_| {
+        let message = "the request took longer than its caller allows";
+        ApiError::from(WorkError::new(ErrorCode::DeadlineExceeded, message)).into_response()
+    })
 }
 
 /// The request's span, under the caller's if it is traced.

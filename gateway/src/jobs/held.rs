@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use protocol::Digest;
+use protocol::{Digest, Priority};
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::StoreError;
 use store::registry::{Claim, Effect, Job, JobEnd};
 use tokio::time::{Instant, sleep};
 
+use super::kinds;
 use crate::app::App;
 
 /// How long a job is held without a word.
@@ -68,14 +69,16 @@ pub struct Held {
     pub app: App,
     /// The job as it was claimed.
     pub job: Job,
+    /// How urgent its requests are.
+    pub priority: Priority,
     claim: Claim,
 }
 
 impl Held {
     /// A job that was claimed just now.
     pub fn new(app: App, job: Job) -> Self {
-        let claim = job.claim();
-        Self { app, job, claim }
+        let (claim, priority) = (job.claim(), kinds::priority(&job));
+        Self { app, job, priority, claim }
     }
 
     /// Holds the job until it is lost or, unless that was seen, called off.

@@ -1,8 +1,9 @@
 //! What each kind of job does: the one place that tells kinds apart.
 
+use protocol::Priority;
 use protocol::api::JobSpec;
 use serde_json::json;
-use store::registry::{JobEnd, JobState};
+use store::registry::{Job, JobEnd, JobState};
 
 use super::held::{Broken, Held};
 use super::{bulk, evaluate};
@@ -30,6 +31,14 @@ pub async fn call_off(held: &Held) -> Result<(), Broken> {
             let (state, files) = (JobState::Cancelled, Vec::new());
             held.finish(&JobEnd { state, result: json!({}), files }).await
         }
+    }
+}
+
+/// How urgent a job's requests are: somebody reads answers, and looks at an evaluation some day.
+pub fn priority(job: &Job) -> Priority {
+    match serde_json::from_value(job.payload.clone()) {
+        Ok(JobSpec::Bulk(_)) => Priority::Batch,
+        Ok(JobSpec::Evaluate(_)) | Err(_) => Priority::Background,
     }
 }
 

@@ -102,7 +102,12 @@ pub async fn check_room(app: &App, tenant: &TenantId) -> Result<(), ApiError> {
     }
     let message = format!("a tenant has at most {limit} jobs waiting");
     let retry_after = std::time::Duration::from_mins(1);
-    Err(ApiError::Quota { message, retry_after, headers: Box::default() })
+    Err(ApiError::Quota {
+        code: "rate_limit_exceeded",
+        message,
+        retry_after,
+        headers: Box::default(),
+    })
 }
 
 /// As whom a job's requests are sent: its tenant, with the right to run models and no other.

@@ -101,7 +101,10 @@ impl Request {
             }
             let tracer = held.app.tracer.clone();
             let span = tracer.start("job.request", SpanKind::Consumer, None);
-            let context = context(id, &span, tracer);
+            let mut context = context(id, &span, tracer);
+            // Nobody waits as for a chat; the tenant may be allowed less than its jobs would have.
+            let quota = held.app.quotas.of(&held.app, &held.job.tenant).await;
+            context.priority = Some(quota.priority.max(held.priority));
             let request_id = context.id.clone();
             let error = match self.send(held, context).await {
                 Ok(response) => {

@@ -42,7 +42,7 @@ pub async fn create_chat_completion(
     let ValidChat { model, prompt, generate, calls } = ValidChat::try_from(request)?;
     let model = models::resolve(&app, &caller.tenant, &model).await?;
     let cost = generate.cost(&prompt);
-    let permit = inference::admit(&app, &caller, &context, cost).await?;
+    let permit = inference::admit(&app, &caller, &context, &model, cost).await?;
     let head = inference::head(&app, "chatcmpl", &model);
     let (choices, with_logprobs) = (generate.choices, generate.logprobs.is_some());
     let (stream, include_usage) = (generate.stream, generate.include_usage);

@@ -41,7 +41,7 @@ pub async fn create_completion(
 ) -> Result<Response, ApiError> {
     let valid = ValidCompletion::try_from(request)?;
     let model = Arc::new(models::resolve(&app, &caller.tenant, &valid.model).await?);
-    let permit = inference::admit(&app, &caller, &context, valid.cost()).await?;
+    let permit = inference::admit(&app, &caller, &context, &model, valid.cost()).await?;
     let echoes: Vec<String> = valid.prompts.iter().map(|prompt| prompt.echo.clone()).collect();
     let choices = valid.generate.choices;
     let logprobs = valid.generate.logprobs.map(|logprobs| logprobs.top);

@@ -24,7 +24,9 @@ const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 
         title = "Firmament",
         description = "One frozen foundation model, owned by the machine and shared by every app. \
                        Apps bring small adapters. Where a route needs `operator`, its key is one of the \
-                       tenant `local` with the scope `admin`.",
+                       tenant `local` with the scope `admin`; `metrics` is a scope of that tenant too. \
+                       The routes of `inference` read two headers: `x-firmament-priority` (`interactive`, \
+                       `batch` or `background`) and `x-firmament-deadline-ms`, how long the caller waits.",
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ChatChunk)),

@@ -43,7 +43,7 @@ pub async fn create_embedding(
         return Err(ApiError::unsupported("dimensions", message));
     }
     let cost = valid.cost();
-    let permit = inference::admit(&app, &caller, &context, cost).await?;
+    let permit = inference::admit(&app, &caller, &context, &model, cost).await?;
     let task = Task {
         tenant: caller.tenant.clone(),
         model: Arc::clone(&model),

@@ -32,12 +32,18 @@ pub(super) async fn admit(
     app: &App,
     caller: &Caller,
     context: &RequestContext,
+    model: &ResolvedModel,
     cost: Cost,
 ) -> Result<Arc<Permit>, ApiError> {
     let mut span = context.span("admit", SpanKind::Internal);
     span.set(names::COST_TOKENS, i64::from(cost.total()));
-    let admitted = app.limits.admit(&caller.tenant, cost).await;
-    admitted.inspect_err(|error| span.fail(error.code()))
+    let quota = app.quotas.of(app, &caller.tenant).await;
+    let share = quota.share(context.priority)?;
+    let admitted = app.limits.admit(&caller.tenant, (quota, share), cost).await;
+    admitted.inspect_err(|error| {
+        app.usage.refused(app, &caller.tenant, model);
+        span.fail(error.code());
+    })
 }
 
 /// Adds where the request ran, why, on which generations, and what is left of the tenant's limits.

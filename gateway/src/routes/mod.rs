@@ -23,7 +23,9 @@ mod pins;
 pub(crate) mod prompts;
 mod streams;
 mod targets;
+mod tenants;
 mod upload;
+mod usage;
 
 use std::sync::Arc;
 
@@ -101,12 +103,17 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, INFERENCE, routes!(jobs::cancel_job)))
         .routes(guard(app, INFERENCE, routes!(jobs::retry_job)))
         .routes(guard(app, ADMIN, routes!(nodes::list_nodes)))
-        .routes(guard(app, Need::Operator, routes!(targets::list_targets)))
+        .routes(guard(app, Need::Metrics, routes!(targets::list_targets)))
         .routes(guard(app, ADMIN, routes!(nodes::get_node)))
         .routes(guard(app, ADMIN, routes!(nodes::revoke_node)))
         .routes(guard(app, ADMIN, routes!(keys::create_key)))
         .routes(guard(app, ADMIN, routes!(keys::list_keys)))
         .routes(guard(app, ADMIN, routes!(keys::revoke_key)))
+        .routes(guard(app, Need::Operator, routes!(tenants::list_tenants)))
+        .routes(guard(app, Need::Operator, routes!(tenants::get_tenant_limits)))
+        .routes(guard(app, Need::Operator, routes!(tenants::put_tenant_limits)))
+        .routes(guard(app, Need::AnyRight, routes!(tenants::own_limits)))
+        .routes(guard(app, ADMIN, routes!(usage::get_usage)))
         .routes(guard(app, ADMIN, routes!(join_tokens::create_join_token)))
         .routes(guard(app, ADMIN, routes!(join_tokens::list_join_tokens)))
         .routes(guard(app, ADMIN, routes!(join_tokens::revoke_join_token)))
@@ -118,5 +125,5 @@ pub fn described(app: &App) -> OpenApiRouter<App> {
         .routes(guard(app, Need::Nothing, routes!(health::readyz)))
         .routes(guard(app, Need::Nothing, routes!(health::ping)))
         .routes(guard(app, Need::Nothing, routes!(operations::version)))
-        .routes(guard(app, Need::Operator, routes!(operations::metrics)))
+        .routes(guard(app, Need::Metrics, routes!(operations::metrics)))
 }

@@ -35,8 +35,6 @@ pub async fn version(State(app): State<App>) -> Json<Version> {
     )
 )]
 pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let waiting = i64::try_from(app.placements.waiting()).unwrap_or(i64::MAX);
-    app.metrics.waiting.with_label_values::<&str>(&[]).set(waiting);
     let format = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (format, app.process_metrics.encode())
 }

@@ -36,12 +36,14 @@ fn operations(rig: &Rig) -> Vec<(Method, String, Option<Vec<String>>)> {
 #[tokio::test]
 async fn every_route_lets_in_exactly_the_callers_that_its_description_names() {
     let rig = Rig::start().await;
-    let keys: [(&[&str], String); 5] = [
+    let keys: [(&[&str], String); 7] = [
         (&["inference"], rig.key("other", &["inference"]).await),
         (&["adapters"], rig.key("other", &["adapters"]).await),
         (&["admin"], rig.key("other", &["admin"]).await),
         (&["admin", "operator"], rig.key("local", &["admin"]).await),
         (&[], rig.key("other", &[]).await),
+        (&["metrics"], rig.key("local", &["metrics"]).await),
+        (&["nothing"], rig.key("other", &["metrics"]).await),
     ];
     for (method, path, need) in operations(&rig) {
         let ask = || {
@@ -55,7 +57,9 @@ async fn every_route_lets_in_exactly_the_callers_that_its_description_names() {
             let reply = rig.send(bearer(ask(), key)).await;
             let (status, case) = (reply.status.as_u16(), format!("{method} {path} as {roles:?}"));
             let allowed = need.as_ref().is_none_or(|needed| {
-                needed.is_empty() || needed.iter().any(|role| roles.contains(&role.as_str()))
+                let scrapes = [&["metrics"][..], &["nothing"]].contains(roles);
+                (needed.is_empty() && !scrapes)
+                    || needed.iter().any(|role| roles.contains(&role.as_str()))
             });
             // The bodies are empty objects: past the guard they meet 400, 404, 415, a route that is
             // off, or succeed.

@@ -478,3 +478,18 @@ async fn what_no_job_can_be_asked_for_is_refused_by_name() {
         assert_eq!(rig.post("/v1/jobs", spec).await.error().0, 400);
     }
 }
+
+#[tokio::test]
+async fn the_lines_of_a_job_are_no_more_urgent_than_batch_and_than_their_tenant_may() {
+    for (allowed, priority) in [("interactive", "batch"), ("background", "background")] {
+        let rig = Rig::start().await;
+        run(&rig);
+        let (path, limits) = ("/v1/tenants/local/limits", json!({ "priority": allowed }));
+        assert_eq!(rig.call(Method::PUT, path, Some(limits)).await.status, 200);
+        let job = done(&rig, bulk(&file(&rig, "batch", &chats(2)).await)).await;
+        assert_eq!(job["result"]["completed"], 2, "{job}");
+        let metrics = rig.get("/metrics").await.body;
+        let line = format!("firmament_queue_seconds_count{{priority=\"{priority}\"}} 2");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+}

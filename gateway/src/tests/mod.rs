@@ -13,5 +13,7 @@ mod migration;
 mod mock;
 mod operators;
 mod pins;
+mod queue;
 mod rig;
 mod streams;
+mod tenants;

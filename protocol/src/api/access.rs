@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub struct KeyRequest {
     /// A name for people.
     pub name: String,
-    /// `inference`, `adapters`, `admin`; none means `inference`.
+    /// `inference`, `adapters`, `admin`, `metrics`; none means `inference`.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// When it ends by itself; never if absent.

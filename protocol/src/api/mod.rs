@@ -1,4 +1,5 @@
-//! Request and response shapes of Firmament's own routes: adapters, jobs, nodes, keys, join tokens.
+//! Request and response shapes of Firmament's own routes: adapters, jobs, nodes, keys, join tokens,
+//! tenants.
 //! Owns: field names. Never: ranges and meaning (the gateway checks those), HTTP.
 //! Conventions: `object` names the kind of thing, ids are text, times are Unix seconds.
 
@@ -7,6 +8,7 @@ mod adapters;
 mod jobs;
 mod lora;
 mod nodes;
+mod tenants;
 
 pub use access::{
     JoinTokenCreated, JoinTokenInfo, JoinTokenRequest, KeyCreated, KeyInfo, KeyRequest,
@@ -19,6 +21,7 @@ pub use lora::{
     LoadLoraRequest, LoraAdapterInfo, LoraAdapterList, NumberedLora, UnloadLoraRequest,
 };
 pub use nodes::NodeInfo;
+pub use tenants::{LimitLeft, LimitsInfo, TenantInfo, TenantLimits, UsageInfo};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -76,6 +76,11 @@ impl Fleet {
         &self.nodes
     }
 
+    /// Whether any node could take anything.
+    pub fn has_room(&self) -> bool {
+        self.rows.iter().any(|row| row.free_slots > 0 && !row.draining)
+    }
+
     /// Says what this gateway has at a node now; one that is not here is none of ours.
     pub fn set_inflight(&mut self, node: &NodeId, requests: u32, tokens: u64) {
         let Some(&index) = self.by_id.get(node) else { return };

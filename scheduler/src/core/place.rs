@@ -1,6 +1,7 @@
 //! Where a request runs: filter, score, pick, and say why.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use protocol::{
     ErrorCode, FirmwareId, GenerationId, NodeId, NodeKind, Placement, PlacementReason, TenantId,
@@ -26,6 +27,8 @@ pub struct PlaceRequest {
     pub exclude: Vec<NodeId>,
     /// A random number, which spreads requests over a fleet that is too large to compare all of it.
     pub spread: u64,
+    /// How long the caller still waits, if the caller said so.
+    pub within: Option<Duration>,
 }
 
 /// One adapter of a request.
@@ -42,6 +45,8 @@ pub struct AdapterNeed {
 pub struct Decision {
     /// Where it runs, and why.
     pub placement: Placement,
+    /// The session of the node there.
+    pub epoch: u64,
     /// Some of the nodes that serve the tenant, the pick among them; for the trace.
     pub candidates: Vec<Candidate>,
 }
@@ -72,6 +77,8 @@ pub enum Verdict {
     LacksFirmware,
     /// The adapters do not fit its memory for adapters, even alone.
     LacksMemory,
+    /// It could not answer in the time that the caller has, even at once.
+    TooSlow,
     /// It was tried for this request and failed.
     Tried,
     /// It takes no new work.
@@ -89,6 +96,7 @@ impl Verdict {
             Self::OtherKind => "other_kind",
             Self::LacksFirmware => "lacks_firmware",
             Self::LacksMemory => "lacks_memory",
+            Self::TooSlow => "too_slow",
             Self::Tried => "tried",
             Self::Draining => "draining",
             Self::Busy => "busy",
@@ -109,6 +117,9 @@ pub enum PlaceError {
     /// The adapters fit no node's memory.
     #[error("the adapters of this request do not fit the memory of any node")]
     AdapterTooLarge,
+    /// No node is fast enough for the caller's time.
+    #[error("no node can answer this in the time that is left")]
+    TooSlow,
     /// Every node that could was tried.
     #[error("every node that could run this was tried and failed")]
     AllTried,
@@ -119,14 +130,21 @@ pub enum PlaceError {
 
 impl PlaceError {
     /// Every one, for metrics that start at 0.
-    pub const ALL: [Self; 5] =
-        [Self::NoNode, Self::FirmwareMissing, Self::AdapterTooLarge, Self::AllTried, Self::AllBusy];
+    pub const ALL: [Self; 6] = [
+        Self::NoNode,
+        Self::FirmwareMissing,
+        Self::AdapterTooLarge,
+        Self::TooSlow,
+        Self::AllTried,
+        Self::AllBusy,
+    ];
 
     /// The code that callers see.
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::NoNode | Self::FirmwareMissing => ErrorCode::FirmwareMissing,
             Self::AdapterTooLarge => ErrorCode::LoraByteLimitExceeded,
+            Self::TooSlow => ErrorCode::DeadlineExceeded,
             Self::AllTried => ErrorCode::NodeLost,
             Self::AllBusy => ErrorCode::Busy,
         }
@@ -147,7 +165,8 @@ const CANDIDATES_MAX: usize = 16;
 /// Decides where a request runs.
 ///
 /// A node is fit if it serves the tenant, is of the wanted kind, has the firmware, has memory enough
-/// for the adapters, was not tried before, takes work and has a free slot. Of the fit ones the pick is
+/// for the adapters, is fast enough for the caller's time, was not tried before, takes work and has a
+/// free slot. Of the fit ones the pick is
 /// the first by: alive before suspect, device before worker, shortest predicted time to first token
 /// ([`Score`]), smallest id.
 ///
@@ -170,15 +189,30 @@ pub fn place(fleet: &Fleet, request: &PlaceRequest) -> Result<Decision, PlaceErr
         }
     }
     let Some(pick) = pick else { return Err(failure(search.furthest.into_iter().max().flatten())) };
-    let node = fleet.nodes()[pick].presence.id.clone();
-    let kind = fleet.nodes()[pick].kind();
+    let picked = &fleet.nodes()[pick];
+    let (node, kind, epoch) = (picked.presence.id.clone(), picked.kind(), picked.presence.epoch);
     let reason = match kind {
         _ if request.wants.is_some() => PlacementReason::Requested,
         NodeKind::Device => PlacementReason::DevicePreferred,
         NodeKind::Worker => no_device(search.furthest[NodeKind::Device as usize]),
     };
     let candidates = search.candidates(pick);
-    Ok(Decision { placement: Placement { node, kind, reason }, candidates })
+    Ok(Decision { placement: Placement { node, kind, reason }, epoch, candidates })
+}
+
+/// The shortest time in which a node could begin to answer a request once it has a place there; none if
+/// there is no such node. In a large fleet it is the best of as many nodes as [`place`] compares.
+pub fn soonest(fleet: &Fleet, request: &PlaceRequest) -> Option<Duration> {
+    let free = PlaceRequest { within: None, ..request.clone() };
+    let search = Search::new(fleet, &free);
+    let kinds = [NodeKind::Device, NodeKind::Worker].into_iter();
+    let rings = kinds.flat_map(|kind| Standing::ALL.map(|standing| (kind, standing)));
+    let least = rings.filter_map(|(kind, standing)| {
+        let able = search.ring(kind, standing);
+        let able = able.filter(|&index| search.verdict(index, kind) >= Verdict::Draining);
+        able.take(COMPARED_MAX).map(|index| search.score(index).least()).min()
+    });
+    least.min()
 }
 
 /// One decision on its way.
@@ -213,13 +247,18 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The best of the fit nodes of a kind and standing.
-    fn compare(&mut self, kind: NodeKind, standing: Standing) -> Option<usize> {
+    /// The nodes of a kind and standing, from where this request begins.
+    fn ring(&self, kind: NodeKind, standing: Standing) -> impl Iterator<Item = usize> + use<'a> {
         let ring = self.fleet.ring(&self.request.tenant, kind, standing);
         let start = (u128::from(self.start) * ring.len() as u128) >> 64;
         let (before, after) = ring.split_at(start as usize);
+        after.iter().chain(before).copied()
+    }
+
+    /// The best of the fit nodes of a kind and standing.
+    fn compare(&mut self, kind: NodeKind, standing: Standing) -> Option<usize> {
         let (mut best, mut compared) = (None, 0);
-        for &index in after.iter().chain(before) {
+        for index in self.ring(kind, standing) {
             let verdict = self.verdict(index, kind);
             self.furthest[kind as usize] = self.furthest[kind as usize].max(Some(verdict));
             self.show(&[index]);
@@ -251,6 +290,8 @@ impl<'a> Search<'a> {
             Verdict::LacksFirmware
         } else if self.adapter_bytes > row.adapter_budget_bytes {
             Verdict::LacksMemory
+        } else if request.within.is_some_and(|within| self.score(index).least() > within) {
+            Verdict::TooSlow
         } else if !request.exclude.is_empty() && tried() {
             Verdict::Tried
         } else if row.draining {
@@ -302,6 +343,7 @@ const fn no_device(furthest: Option<Verdict>) -> PlacementReason {
     match furthest {
         Some(Verdict::Busy | Verdict::Draining | Verdict::Fit) => PlacementReason::DeviceBusy,
         Some(Verdict::Tried) => PlacementReason::DeviceFailed,
+        Some(Verdict::TooSlow) => PlacementReason::DeviceTooSlow,
         Some(Verdict::LacksMemory) => PlacementReason::DeviceLacksMemory,
         Some(Verdict::LacksFirmware) => PlacementReason::DeviceLacksFirmware,
         Some(Verdict::OtherKind) | None => PlacementReason::NoDevice,
@@ -312,6 +354,7 @@ const fn failure(furthest: Option<Verdict>) -> PlaceError {
     match furthest {
         Some(Verdict::Busy | Verdict::Draining | Verdict::Fit) => PlaceError::AllBusy,
         Some(Verdict::Tried) => PlaceError::AllTried,
+        Some(Verdict::TooSlow) => PlaceError::TooSlow,
         Some(Verdict::LacksMemory) => PlaceError::AdapterTooLarge,
         Some(Verdict::LacksFirmware) => PlaceError::FirmwareMissing,
         Some(Verdict::OtherKind) | None => PlaceError::NoNode,

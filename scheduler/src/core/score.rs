@@ -8,6 +8,8 @@
 //!
 //! A node that has not measured its speed is taken to have the usual one of its kind.
 
+use std::time::Duration;
+
 use protocol::NodeKind;
 use serde::Serialize;
 
@@ -54,5 +56,11 @@ impl Score {
     /// The predicted time to the first token, in seconds.
     pub fn seconds(&self) -> f64 {
         self.load_seconds + self.queue_seconds + self.prompt_seconds
+    }
+
+    /// The time to the first token if nothing else were there: what waiting cannot shorten.
+    pub fn least(&self) -> Duration {
+        let seconds = self.load_seconds + self.prompt_seconds;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 }

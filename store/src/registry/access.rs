@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use protocol::{Digest, KeyId, TenantId};
+use protocol::{Digest, KeyId, Priority, TenantId};
 use time::OffsetDateTime;
 
 use super::{Page, PageRequest};
@@ -18,6 +18,25 @@ pub struct Tenant {
     pub name: String,
     /// When it was made.
     pub created_at: OffsetDateTime,
+    /// How much it may ask for.
+    pub limits: TenantLimits,
+}
+
+/// How much a tenant may ask for; what is none is as the gateway's own settings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TenantLimits {
+    /// How large its share is beside the others' where requests wait.
+    pub weight: Option<u32>,
+    /// Requests at once.
+    pub concurrent_max: Option<u32>,
+    /// Requests in a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens in a minute, prompt and answer together.
+    pub tokens_per_minute: Option<u32>,
+    /// Tokens in a day.
+    pub tokens_per_day: Option<u64>,
+    /// The most urgent that it may ask for.
+    pub priority: Option<Priority>,
 }
 
 /// An API key, without its secret.
@@ -62,6 +81,17 @@ pub trait Access: Send + Sync {
 
     /// All tenants, by id.
     async fn tenants(&self, page: &PageRequest) -> Result<Page<Tenant>, StoreError>;
+
+    /// Replaces all that is said of a tenant's limits.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such tenant.
+    async fn put_tenant_limits(
+        &self,
+        tenant: &TenantId,
+        limits: &TenantLimits,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError>;
 
     /// Makes a key whose secret has the SHA-256 `secret`.
     ///

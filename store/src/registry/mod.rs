@@ -19,10 +19,11 @@ mod generation;
 mod jobs;
 mod lease;
 mod page;
+mod usage;
 
 use async_trait::async_trait;
 
-pub use access::{Access, ApiKey, Tenant};
+pub use access::{Access, ApiKey, Tenant, TenantLimits};
 pub use alias::{Alias, Aliases};
 pub use audit::{AuditEntry, AuditEvent, AuditLog};
 pub use catalogue::{
@@ -38,11 +39,12 @@ pub use jobs::{
 };
 pub use lease::Leases;
 pub use page::{Page, PageRequest};
+pub use usage::{UsageBy, UsageKey, UsageLog, UsageQuery, UsageSum, Used};
 
 /// The whole record.
 #[async_trait]
 pub trait Registry:
-    Access + Catalogue + Generations + Aliases + Fleet + Jobs + UserFiles + AuditLog + Leases
+    Access + Catalogue + Generations + Aliases + Fleet + Jobs + UserFiles + AuditLog + UsageLog + Leases
 {
     /// Waits for what runs and lets go of the database; every later call fails.
     async fn close(&self);

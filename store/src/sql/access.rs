@@ -4,15 +4,23 @@ use async_trait::async_trait;
 use protocol::{Digest, KeyId, TenantId};
 use time::OffsetDateTime;
 
-use super::values::{blob, from_json, insert_failed, json, met, micros, time, time_if};
+use super::values::{
+    blob, count, from_json, from_word, insert_failed, json, met, micros, time, time_if, word,
+};
 use super::{Dialect, SqlRegistry};
-use crate::registry::{Access, ApiKey, Page, PageRequest, Tenant};
+use crate::registry::{Access, ApiKey, Page, PageRequest, Tenant, TenantLimits};
 use crate::{ObjectKind, StoreError};
 
 pub(crate) struct TenantRow {
     id: String,
     name: String,
     created_at: i64,
+    weight: Option<i64>,
+    concurrent_max: Option<i64>,
+    requests_per_minute: Option<i64>,
+    tokens_per_minute: Option<i64>,
+    tokens_per_day: Option<i64>,
+    priority: Option<String>,
 }
 
 pub(crate) struct KeyRow {
@@ -29,8 +37,21 @@ impl TryFrom<TenantRow> for Tenant {
     type Error = StoreError;
 
     fn try_from(row: TenantRow) -> Result<Self, StoreError> {
-        Ok(Self { id: TenantId(row.id), name: row.name, created_at: time(row.created_at)? })
+        let limits = TenantLimits {
+            weight: small(row.weight)?,
+            concurrent_max: small(row.concurrent_max)?,
+            requests_per_minute: small(row.requests_per_minute)?,
+            tokens_per_minute: small(row.tokens_per_minute)?,
+            tokens_per_day: row.tokens_per_day.map(count).transpose()?,
+            priority: row.priority.map(|text| from_word("priority", text)).transpose()?,
+        };
+        let created_at = time(row.created_at)?;
+        Ok(Self { id: TenantId(row.id), name: row.name, created_at, limits })
     }
+}
+
+fn small(number: Option<i64>) -> Result<Option<u32>, StoreError> {
+    number.map(|n| n.try_into().map_err(|_| StoreError::Unreadable("limit"))).transpose()
 }
 
 impl TryFrom<KeyRow> for ApiKey {
@@ -60,6 +81,12 @@ statements! {
             in "queries/sqlite/tenant.sql", "queries/postgres/tenant.sql";
         fn tenants(after: &str, rows: i64) -> Vec<TenantRow>
             in "queries/sqlite/tenants.sql", "queries/postgres/tenants.sql";
+        fn put_tenant_limits(
+            tenant: &str, weight: Option<i64>, concurrent_max: Option<i64>,
+            requests_per_minute: Option<i64>, tokens_per_minute: Option<i64>,
+            tokens_per_day: Option<i64>, priority: Option<String>, changed_at: i64
+        ) -> Count
+            in "queries/sqlite/put_tenant_limits.sql", "queries/postgres/put_tenant_limits.sql";
         fn insert_key(
             id: &str, tenant: &str, name: &str, secret: &[u8], scopes: &str, created_at: i64,
             expires_at: Option<i64>
@@ -95,6 +122,30 @@ impl<D: Dialect> Access for SqlRegistry<D> {
         let rows = self.reader().await?.tenants(page.after_text(), page.rows()).await?;
         let tenants = rows.into_iter().map(Tenant::try_from).collect::<Result<_, _>>()?;
         Ok(page.page(tenants, |tenant| tenant.id.to_string()))
+    }
+
+    async fn put_tenant_limits(
+        &self,
+        tenant: &TenantId,
+        limits: &TenantLimits,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let id = tenant.as_str();
+        self.writer()
+            .await?
+            .put_tenant_limits(
+                id,
+                limits.weight.map(i64::from),
+                limits.concurrent_max.map(i64::from),
+                limits.requests_per_minute.map(i64::from),
+                limits.tokens_per_minute.map(i64::from),
+                limits.tokens_per_day.map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX)),
+                limits.priority.map(|priority| word(&priority)),
+                micros(now),
+            )
+            .await
+            .map_err(insert_failed((ObjectKind::Tenant, id), (ObjectKind::Tenant, id)))?;
+        Ok(())
     }
 
     async fn add_key(&self, key: &ApiKey, secret: &Digest) -> Result<(), StoreError> {

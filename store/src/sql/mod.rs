@@ -23,6 +23,7 @@ mod generation;
 mod generations;
 mod jobs;
 mod lease;
+mod usage;
 mod values;
 
 use std::ops::{Deref, DerefMut};
@@ -82,6 +83,7 @@ pub(crate) trait Statements:
     + generation::GenerationStatements
     + lease::LeaseStatements
     + jobs::JobStatements
+    + usage::UsageStatements
     + Send
 {
 }
@@ -97,6 +99,7 @@ impl<T> Statements for T where
         + generation::GenerationStatements
         + lease::LeaseStatements
         + jobs::JobStatements
+        + usage::UsageStatements
         + Send
 {
 }

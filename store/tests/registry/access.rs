@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use protocol::{Digest, KeyId, TenantId};
-use store::registry::{ApiKey, PageRequest, Registry};
+use protocol::{Digest, KeyId, Priority, TenantId};
+use store::registry::{ApiKey, PageRequest, Registry, TenantLimits};
 
 use crate::fixtures::{at, tenant};
 
@@ -89,4 +89,30 @@ pub async fn a_tenant_that_exists_is_left_as_it_is(registry: &dyn Registry) {
     assert_eq!((found.name.as_str(), found.created_at), ("acme", at(0)));
     assert_eq!(registry.tenants(&PageRequest::longest()).await.unwrap().items, [found]);
     assert_eq!(registry.tenant(&TenantId::from("nobody")).await.unwrap(), None);
+}
+
+pub async fn a_tenants_limits_are_what_was_said_last(registry: &dyn Registry) {
+    let (acme, other) = (tenant(registry, "acme").await, tenant(registry, "other").await);
+    let found = async |id| registry.tenant(id).await.unwrap().unwrap().limits;
+    assert_eq!(found(&acme).await, TenantLimits::default(), "nothing was said");
+    let all = TenantLimits {
+        weight: Some(3),
+        concurrent_max: Some(4),
+        requests_per_minute: Some(50),
+        tokens_per_minute: Some(u32::MAX),
+        tokens_per_day: Some(u64::from(u32::MAX) * 1000),
+        priority: Some(Priority::Batch),
+    };
+    let one = TenantLimits { weight: Some(9), ..TenantLimits::default() };
+    for limits in [all, one] {
+        registry.put_tenant_limits(&acme, &limits, at(1)).await.unwrap();
+        assert_eq!(found(&acme).await, limits);
+        let listed = registry.tenants(&PageRequest::longest()).await.unwrap().items;
+        let listed: Vec<_> = listed.iter().map(|tenant| tenant.limits).collect();
+        assert_eq!(listed, [limits, TenantLimits::default()]);
+    }
+    assert_eq!(found(&other).await, TenantLimits::default());
+    let nobody = TenantId::from("nobody");
+    let refused = registry.put_tenant_limits(&nobody, &one, at(1)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "tenant `nobody` does not exist");
 }

@@ -13,6 +13,7 @@ mod generations;
 mod jobs;
 mod leases;
 mod races;
+mod usage;
 mod user_files;
 
 macro_rules! conformance {
@@ -25,6 +26,7 @@ macro_rules! conformance {
                 access::an_id_or_secret_cannot_be_used_twice,
                 access::listings_come_in_pages_without_gap_or_repeat,
                 access::a_tenant_that_exists_is_left_as_it_is,
+                access::a_tenants_limits_are_what_was_said_last,
                 audit::entries_are_listed_newest_first_and_leave_by_age,
                 audit::a_tenant_reads_its_own_entries_only,
                 catalogue::a_firmware_is_its_manifest_byte_for_byte,
@@ -74,6 +76,9 @@ macro_rules! conformance {
                 jobs::one_that_waits_is_cancelled_at_once_and_one_that_runs_by_its_heartbeat,
                 jobs::the_most_urgent_is_claimed_first_then_the_one_that_waited_longest,
                 jobs::a_job_that_is_over_leaves_by_age_with_all_that_it_has,
+                usage::what_was_used_is_summed_by_what_is_asked_for,
+                usage::what_was_used_is_one_tenants_and_of_the_hours_that_are_asked_for,
+                usage::what_was_used_leaves_by_age,
                 user_files::a_file_belongs_to_one_tenant_and_its_blob_is_in_use_until_the_last_one_is_deleted,
                 user_files::an_expired_file_is_gone_before_it_is_swept,
                 user_files::a_file_sent_again_under_its_key_is_one_file,

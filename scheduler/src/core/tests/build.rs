@@ -84,5 +84,6 @@ pub(super) fn request() -> PlaceRequest {
         wants: None,
         exclude: Vec::new(),
         spread: 0,
+        within: None,
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use protocol::{NodeKind, PlacementReason};
 
 use super::build::{adapter, device, firmware, request, worker};
@@ -54,6 +56,24 @@ fn adapters_too_large_for_the_device_go_to_a_worker_that_holds_them() {
     let expected = ("w".to_owned(), PlacementReason::DeviceLacksMemory);
     assert_eq!(picked(&[device("d"), roomy], &request), expected);
     assert_eq!(decide(&[device("d")], &request), Err(PlaceError::AdapterTooLarge));
+}
+
+#[test]
+fn a_node_that_is_too_slow_for_the_callers_time_is_passed_over_however_free_it_is() {
+    let at = |speed: f32| {
+        move |node: &mut NodeState| node.presence.load.prefill_tokens_per_second = speed
+    };
+    let (slow, quick) = (device("d").with(at(100.0)), worker("w").with(at(10_000.0)));
+    let within = |ms| Some(Duration::from_millis(ms));
+    let request = PlaceRequest { prompt_tokens: 100, within: within(900), ..request() };
+    let expected = ("w".to_owned(), PlacementReason::DeviceTooSlow);
+    assert_eq!(picked(&[slow.clone(), quick.clone()], &request), expected);
+    let only = std::slice::from_ref(&slow);
+    assert_eq!(decide(only, &request), Err(PlaceError::TooSlow));
+    let patient = PlaceRequest { within: within(1100), ..request.clone() };
+    assert_eq!(picked(&[slow.clone(), quick.clone()], &patient).0, "d");
+    // Whoever is busy may still make it.
+    assert_eq!(decide(&[slow, quick.busy()], &request), Err(PlaceError::AllBusy));
 }
 
 #[test]

@@ -106,6 +106,7 @@ proptest! {
             PlacementReason::NoDevice => devices.is_empty(),
             PlacementReason::DeviceBusy => some(Verdict::Busy) || some(Verdict::Draining),
             PlacementReason::DeviceFailed => some(Verdict::Tried),
+            PlacementReason::DeviceTooSlow => some(Verdict::TooSlow),
             PlacementReason::DeviceLacksMemory => some(Verdict::LacksMemory),
             PlacementReason::DeviceLacksFirmware => {
                 devices.iter().all(|&verdict| verdict == Verdict::LacksFirmware)
