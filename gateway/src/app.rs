@@ -23,6 +23,7 @@ use crate::jobs::{Desk, JobMetrics};
 use crate::metrics::GatewayMetrics;
 use crate::models::Recorded;
 use crate::recall::Recall;
+use crate::secure::Secure;
 
 /// What the gateway is given by the process that runs it.
 #[derive(Clone)]
@@ -59,6 +60,8 @@ pub struct Inner {
     pub blobs: Blobs,
     /// What is shared now.
     pub live: Arc<dyn LiveState>,
+    /// TLS, where it is spoken.
+    pub secure: Option<Secure>,
     /// The process's metrics, for `/metrics`.
     pub process_metrics: Arc<Metrics>,
     /// The gateway's own.
@@ -108,6 +111,7 @@ impl App {
     pub fn new(
         config: GatewayConfig,
         context: &GatewayContext,
+        secure: Option<Secure>,
         nodes: Arc<dyn Nodes>,
         scope: Scope,
     ) -> Self {
@@ -120,6 +124,7 @@ impl App {
             registry,
             blobs,
             live,
+            secure,
             metrics: GatewayMetrics::new(&metrics),
             process_metrics: metrics,
             tracer,

@@ -38,6 +38,10 @@ pub struct GatewayMetrics {
     pub connections: IntGaugeVec,
     /// `firmament_gateway_connections_refused_total{reason}`: connections closed at once.
     pub connections_refused: IntCounterVec,
+    /// `firmament_gateway_tls_handshakes_total{outcome}`: how connections to a TLS port began.
+    pub tls_handshakes: IntCounterVec,
+    /// `firmament_gateway_tls_certificate_expiry_timestamp_seconds`: when the certificate ends.
+    pub tls_expiry: IntGaugeVec,
     /// `firmament_gateway_placement_waiting`: requests that wait for a node.
     pub waiting: IntGaugeVec,
     /// `firmament_gateway_retries_total{code}`: first attempts that failed and went to another node.
@@ -137,6 +141,16 @@ impl GatewayMetrics {
                 "Connections closed at once because too many are open.",
                 &["reason"],
             ),
+            tls_handshakes: metrics.counter(
+                "gateway_tls_handshakes_total",
+                "How connections to a port that speaks TLS began.",
+                &["outcome"],
+            ),
+            tls_expiry: metrics.gauge(
+                "gateway_tls_certificate_expiry_timestamp_seconds",
+                "When the server's certificate ends, in seconds since 1970; 0 without one.",
+                &[],
+            ),
             waiting: metrics.gauge(
                 "gateway_placement_waiting",
                 "Requests that wait for a node.",
@@ -201,6 +215,9 @@ impl GatewayMetrics {
         }
         for reason in ["total", "per_address"] {
             self.connections_refused.with_label_values(&[reason]);
+        }
+        for outcome in ["done", "failed", "late", "plain"] {
+            self.tls_handshakes.with_label_values(&[outcome]);
         }
         for kind in ["prompt", "cached", "output"] {
             self.tokens.with_label_values(&[kind, BASE_LABEL]);

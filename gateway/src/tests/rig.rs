@@ -25,6 +25,7 @@ use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::http::Peer;
 use crate::routes;
+use crate::secure::Secure;
 
 pub(super) const MANIFEST: &str = "tiny";
 
@@ -106,7 +107,8 @@ impl Rig {
             firmware: None,
         };
         let (nodes, scope) = (Arc::new(MockNodes::default()), Scope::new());
-        let app = App::new(config, &context, nodes.clone(), scope.clone());
+        let secure = Secure::read(&config, clock.now()).expect("in order, if there is any");
+        let app = App::new(config, &context, secure, nodes.clone(), scope.clone());
         let router = routes::router(&app, None);
         let rig = Self {
             app,
