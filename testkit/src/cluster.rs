@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use device_agent::{DeviceAgentConfig, DeviceAgentContext, DeviceMetrics};
 use gateway::{Gateway, GatewayConfig, GatewayContext};
-use node::{NodeConfig, NodeContext, NodeMetrics, Runs, Url};
+use node::{GatewayTrust, NodeConfig, NodeContext, NodeMetrics, Runs, Url};
 use protocol::link::JoinToken;
 use protocol::{Digest, NodeKind, TenantId};
 use scheduler::core::Snapshot;
 use scheduler::{Leadership, SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry};
 use telemetry::{Clock, Metrics, Scope, SystemClock, Tracer};
+use tls::Trust;
 use worker::{WorkerConfig, WorkerContext};
 
 use crate::Client;
@@ -89,18 +90,32 @@ impl ClusterSpec {
         };
         let gateway = Gateway::bind(self.gateway, context).await.expect("a free port");
         let address = gateway.address();
-        let client = Client::new(&format!("http://{address}"));
-        let scope = Scope::new();
-        let cluster =
-            TestCluster { client, registry, live, metrics, clock, scope, address, folder };
+        let itself = gateway.itself();
+        let client = match &itself {
+            Some(trust) => Client::trusting(&format!("https://{address}"), trust),
+            None => Client::new(&format!("http://{address}")),
+        };
+        let cluster = TestCluster {
+            client,
+            registry,
+            live,
+            metrics,
+            clock,
+            scope: Scope::new(),
+            address,
+            itself,
+            folder,
+        };
         cluster.scope.spawn("gateway", gateway.run(cluster.scope.child()));
         cluster.start_scheduler();
         let count = self.nodes.len();
         for (number, node) in self.nodes.into_iter().enumerate() {
             cluster.start_node(number, node).await;
         }
-        cluster.routed(count).await;
-        cluster.ready().await;
+        if count > 0 {
+            cluster.routed(count).await;
+            cluster.ready().await;
+        }
         cluster
     }
 }
@@ -115,9 +130,12 @@ pub struct TestCluster {
     pub live: Arc<dyn LiveState>,
     /// The metrics of all its parts.
     pub metrics: Arc<Metrics>,
+    /// Where its gateway listens.
+    pub address: SocketAddr,
     clock: Arc<dyn Clock>,
     scope: Scope,
-    address: SocketAddr,
+    /// By what its gateway is known, if it speaks TLS.
+    itself: Option<Trust>,
     folder: tempfile::TempDir,
 }
 
@@ -139,9 +157,12 @@ impl TestCluster {
 
     async fn start_node(&self, number: usize, spec: NodeSpec) {
         let NodeSpec { kind, name, slots, engine } = spec;
-        let gateway = Url::parse(&format!("http://{}", self.address)).expect("an address");
+        let scheme = if self.itself.is_some() { "https" } else { "http" };
+        let gateway = format!("{scheme}://{}", self.address);
+        let gateway = Url::parse(&gateway).expect("an address");
         let folder = self.folder.path().join(&name);
         let mut node = NodeConfig::new(gateway, kind, &name, folder);
+        node.gateway_trust = self.itself.clone().map(GatewayTrust::Itself);
         node.join_token = Some(self.join_token(number, kind).await);
         let metrics = Arc::new(NodeMetrics::register(&self.metrics, kind));
         let (context, scope) = (NodeContext { engine, metrics }, self.scope.child());

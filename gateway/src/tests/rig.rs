@@ -16,7 +16,7 @@ use scheduler::core::{GatewayPresence, NodePresence, NodeState, Snapshot, Standi
 use serde_json::Value;
 use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
 use store::{Blobs, MemoryLimits, MemoryLiveState, SqliteRegistry};
-use telemetry::{ManualClock, Metrics, Scope, Tracer};
+use telemetry::{Clock as _, ManualClock, Metrics, Scope, Tracer};
 use tower::ServiceExt as _;
 
 use super::mock::MockNodes;
