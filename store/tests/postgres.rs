@@ -335,7 +335,7 @@ async fn over_tls_it_is_known_by_its_authority_and_by_no_other() {
             where application_name = 'firmament'",
     );
     assert_eq!(encrypted, "t");
-    registry.close().await;
+    drop(registry);
     let plain = "sslmode=disable".to_owned();
     for (how, why) in [(known(&other), "UnknownIssuer"), (plain, "no encryption")] {
         let refused = open(&how).await.unwrap_err();

@@ -20,11 +20,13 @@ async fn said(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A hello of TLS 1.1 (RFC 4346, section 7.4.1.2) with one suite that it has.
+/// A hello of TLS 1.1 (RFC 4346, section 7.4.1.2) with one suite that it has, and with the extension that
+/// later versions ask for, so that the version alone is wrong.
 fn hello_of_tls_1_1() -> Vec<u8> {
     let mut hello = vec![3, 2];
     hello.extend([7; 32]);
     hello.extend([0, 0, 2, 0xc0, 0x13, 1, 0]);
+    hello.extend([0, 8, 0, 13, 0, 4, 0, 2, 4, 3]);
     let mut record = vec![22, 3, 1, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
     record.extend(hello);
     record
