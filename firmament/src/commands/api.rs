@@ -186,9 +186,11 @@ fn is_here(url: &Url) -> bool {
 /// What a server's refusal means for the command.
 async fn refused(response: Response) -> Failure {
     let status = response.status();
-    let body: Option<ErrorBody> = response.json().await.ok();
+    let text = response.text().await.unwrap_or_default();
+    let body: Option<ErrorBody> = serde_json::from_str(&text).ok();
+    let said: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
     let (message, code) = body.map_or_else(
-        || (format!("the server answered {status}"), None),
+        || (format!("the server answered {status}: {said}"), None),
         |body| (body.error.message, body.error.code),
     );
     let code = code.map(|code| format!(" ({code})")).unwrap_or_default();

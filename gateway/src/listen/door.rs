@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use telemetry::Scope;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -38,9 +39,16 @@ impl Door {
         Self { acceptor, patience, metrics }
     }
 
-    /// The connection once both sides agree; nothing for who does not.
-    pub(super) async fn open(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-        let opened = timeout(self.patience, self.shake_hands(stream)).await;
+    /// The connection once both sides agree; nothing for who does not, or once `scope` is cancelled.
+    pub(super) async fn open(
+        &self,
+        stream: TcpStream,
+        scope: &Scope,
+    ) -> Option<TlsStream<TcpStream>> {
+        let opened = tokio::select! {
+            opened = timeout(self.patience, self.shake_hands(stream)) => opened,
+            () = scope.cancelled() => return None,
+        };
         let (outcome, stream) = match opened {
             Ok(Ok(stream)) => ("done", Some(stream)),
             Ok(Err(outcome)) => (outcome, None),

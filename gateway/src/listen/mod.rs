@@ -83,16 +83,13 @@ pub async fn serve(
         let peer = Peer { address: peer, listener: address };
         let door = door.clone();
         running.spawn("connection", async move {
-            let Some(door) = door else {
-                connection(stream, peer, router, &config, &ending).await;
-                return drop(place);
-            };
-            let opened = tokio::select! {
-                opened = door.open(stream) => opened,
-                () = ending.cancelled() => None,
-            };
-            if let Some(stream) = opened {
-                connection(stream, peer, router, &config, &ending).await;
+            match door {
+                None => connection(stream, peer, router, &config, &ending).await,
+                Some(door) => {
+                    if let Some(stream) = door.open(stream, &ending).await {
+                        connection(stream, peer, router, &config, &ending).await;
+                    }
+                }
             }
             drop(place);
         });
