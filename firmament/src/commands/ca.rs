@@ -17,7 +17,7 @@ use crate::output::{Output, note};
 
 const CERTIFICATE: &str = "ca.crt";
 const KEY: &str = "ca.key";
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// What to do with the authority.
 #[derive(Debug, Subcommand)]
@@ -60,10 +60,11 @@ pub struct Issue {
 /// Does it.
 pub fn run(action: &Action, output: Output) -> Result<(), Failure> {
     match action {
-        Action::Init(directory) => init(&directory.dir, output),
-        Action::Issue(issue) => self::issue(issue, output),
+        Action::Init(directory) => init(&directory.dir, output)?,
+        Action::Issue(issue) => self::issue(issue, output)?,
         Action::Show(directory) => show(&read(&directory.dir)?, output),
     }
+    Ok(())
 }
 
 fn init(dir: &Path, output: Output) -> Result<(), Failure> {
@@ -82,7 +83,8 @@ fn init(dir: &Path, output: Output) -> Result<(), Failure> {
         key.display(),
         certificate.display()
     ));
-    show(&made, output)
+    show(&made, output);
+    Ok(())
 }
 
 fn issue(issue: &Issue, output: Output) -> Result<(), Failure> {
@@ -106,10 +108,9 @@ fn issue(issue: &Issue, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(authority: &Authority, output: Output) -> Result<(), Failure> {
+fn show(authority: &Authority, output: Output) {
     let fingerprint = authority.fingerprint();
     output.show(&json!({ "fingerprint": fingerprint }), || fingerprint.to_string());
-    Ok(())
 }
 
 fn read(dir: &Path) -> Result<Authority, Failure> {

@@ -169,3 +169,44 @@ pub(super) fn frame(
         Message::Text(_) | Message::Frame(_) => Err(PeerError::OutOfTurn),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tls::{Authorities, Authority};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_asked_for_the_host_without_its_port_and_brackets() {
+        assert_eq!(host("gateway-1:8080"), "gateway-1");
+        assert_eq!(host("10.0.0.1:80"), "10.0.0.1");
+        assert_eq!(host("[::1]:8080"), "::1");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_speaks_plainly_is_none_for_one_that_knows_the_authority() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let plain = async move {
+            let (mut stream, _) = listener.accept().await.expect("somebody dials");
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+            stream.write_all(answer).await.expect("it is sent");
+            stream
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = folder.path().join("ca.crt");
+        let authority = Authority::make(SystemTime::now()).expect("randomness");
+        std::fs::write(&ca, authority.certificate()).expect("written");
+        let trust = Trust::authorities(&Authorities::read(&ca).expect("it was made so"));
+        let secret = ClusterSecret::new(&[7; 32]).expect("long");
+        let keys = PeerKeys { secret, trust: Some(trust) };
+        let (me, holder) = (GatewayId::from("a"), GatewayId::from("b"));
+        let (_open, dialled) = tokio::join!(plain, dial(&address, &me, &holder, &keys));
+        let refused = dialled.err().expect("it is refused");
+        assert!(refused.to_string().contains("does not speak TLS"), "{refused}");
+    }
+}

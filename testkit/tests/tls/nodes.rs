@@ -1,6 +1,7 @@
 //! Nodes: let in by a pin, and gone by what they are shown that is wrong.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +11,10 @@ use parking_lot::Mutex;
 use protocol::Digest;
 use protocol::link::JoinToken;
 use serde_json::json;
+use telemetry::Scope;
 use testkit::{Certificates, eventually};
 use tls::{Authorities, ServerCertificate};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -104,24 +107,35 @@ async fn complaint(url: &str, pin: Digest) -> String {
     text()
 }
 
-/// A server that shakes hands and says nothing more.
-async fn server(certificate: &Arc<ServerCertificate>) -> (String, tokio::task::JoinHandle<()>) {
+/// A server that shakes hands and says nothing more, while `scope` is not over.
+async fn server(certificate: &Arc<ServerCertificate>, scope: &Scope) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let acceptor = TlsAcceptor::from(certificate.listener());
-    let served = tokio::spawn(async move {
+    let serve = async move {
         while let Ok((stream, _)) = listener.accept().await {
             let _ = acceptor.accept(stream).await;
         }
+    };
+    until_over(scope, serve);
+    format!("https://{address}")
+}
+
+fn until_over(scope: &Scope, serve: impl Future<Output = ()> + Send + 'static) {
+    let over = scope.clone();
+    scope.spawn("server", async move {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = serve => {}
+        }
     });
-    (format!("https://{address}"), served)
 }
 
 #[tokio::test]
 async fn a_gateway_that_is_not_the_one_that_was_meant_is_named_for_what_is_wrong_with_it() {
     let (own, other, now) = (Certificates::default(), Certificates::default(), SystemTime::now());
-    let old = now - Duration::from_secs(3 * 86_400);
-    let read = |files: [std::path::PathBuf; 2], now| {
+    let (old, scope) = (now - Duration::from_hours(72), Scope::new());
+    let read = |files: [PathBuf; 2], now| {
         ServerCertificate::read(&files[0], &files[1], None, now).expect("in order, at that time")
     };
     let pin = own.authority.fingerprint();
@@ -130,20 +144,19 @@ async fn a_gateway_that_is_not_the_one_that_was_meant_is_named_for_what_is_wrong
         (read(own.issue_at(&["127.0.0.1"], old), old), "has expired"),
         (read(own.issue(&["gateway.example"]), now), "made out to another host"),
     ] {
-        let (url, served) = server(&certificate).await;
-        let said = complaint(&url, pin).await;
-        served.abort();
+        let said = complaint(&server(&certificate, &scope).await, pin).await;
         assert!(said.contains(why) && said.contains("gateway_untrusted"), "{why}: {said}");
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("https://{}", listener.local_addr().expect("an address"));
-    let plain = tokio::spawn(async move {
+    let serve = async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await;
+            let _ = stream.write_all(answer).await;
         }
-    });
+    };
+    until_over(&scope, serve);
     let said = complaint(&url, pin).await;
-    plain.abort();
     assert!(said.contains("does not speak TLS"), "{said}");
+    assert!(scope.shutdown(testkit::PATIENCE).await.is_empty());
 }

@@ -16,12 +16,12 @@ use crate::authorities::read;
 use crate::{TlsError, fingerprint};
 
 /// Nodes keep the authority, so it outlives them.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(3652 * 86_400);
+const AUTHORITY_LIFE: Duration = Duration::from_hours(3652 * 24);
 /// There is no list of revoked certificates: a key that was stolen is of use for as long as this. It is
 /// long enough that a renewal which was forgotten is noticed before.
-pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 86_400);
+pub const CERTIFICATE_LIFE: Duration = Duration::from_hours(90 * 24);
 /// A clock that is behind by less does not matter.
-const CLOCKS_APART: Duration = Duration::from_secs(3600);
+const CLOCKS_APART: Duration = Duration::from_hours(1);
 
 /// An authority with its key.
 pub struct Authority {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{Pinned, Trust, fault};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 struct Files {
     folder: TempDir,
