@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use protocol::{
     AdapterName, AdapterUse, ErrorCode, FirmwareId, FirmwareInfo, GenerationId, TenantId, WorkError,
 };
-use scheduler::core::{AdapterNeed, Snapshot};
+use scheduler::core::AdapterNeed;
 use store::StoreError;
 use store::registry::{Generation, GenerationState};
 use tokio::time::Instant;
@@ -177,14 +177,13 @@ pub fn default_firmware(app: &App, firmwares: &[KnownFirmware]) -> Option<Firmwa
 /// device says of itself must not change what a name means here.
 pub async fn firmwares(app: &App, tenant: &TenantId) -> Result<Vec<KnownFirmware>, ApiError> {
     let mut known = recorded(app).await?.to_vec();
-    let snapshot = app.placements.snapshot();
-    for info in told(&snapshot, tenant) {
+    for info in app.placements.firmwares(tenant) {
         match known.iter_mut().find(|known| known.id == info.id) {
             Some(known) => known.context_length = Some(info.context_length),
             None => known.push(KnownFirmware {
                 id: info.id,
-                name: info.name.clone(),
-                version: info.version.clone(),
+                name: info.name,
+                version: info.version,
                 created: 0,
                 recorded: false,
                 context_length: Some(info.context_length),
@@ -297,14 +296,5 @@ async fn named(
 
 /// What nodes that serve the tenant say of a firmware that at least one of them has loaded.
 pub fn loaded(app: &App, tenant: &TenantId, firmware: FirmwareId) -> Option<FirmwareInfo> {
-    let snapshot = app.placements.snapshot();
-    told(&snapshot, tenant).find(|info| info.id == firmware).cloned()
-}
-
-fn told<'a>(
-    snapshot: &'a Snapshot,
-    tenant: &'a TenantId,
-) -> impl Iterator<Item = &'a FirmwareInfo> {
-    let nodes = snapshot.nodes.iter().filter(|node| node.serves(tenant));
-    nodes.flat_map(|node| &node.presence.capabilities.firmwares)
+    app.placements.firmware(tenant, firmware)
 }

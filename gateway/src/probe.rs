@@ -48,6 +48,7 @@ async fn probe(app: &App) -> bool {
         prompt_tokens: 8,
         wants: None,
         exclude: Vec::new(),
+        spread: 0,
     };
     let Ok(lease) = app.placements.lease(&request, 9, Duration::ZERO).await else { return false };
     let context = ExecuteContext {

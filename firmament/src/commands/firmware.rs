@@ -154,11 +154,12 @@ async fn fetch_shown(
     let place = data.firmwares();
     let told = |progress: Progress<'_>| bar.report(progress);
     let firmware = tokio::select! {
-        firmware = fetch(&place, text, sources, &told) => firmware,
+        biased; // signals are heard before anything is asked for
         _ = telemetry::shutdown_signal() => {
             let advice = "run it again: it goes on where it stopped";
             return Err(Failure::interrupted(format!("fetching {}", title(&manifest)), advice));
         }
+        firmware = fetch(&place, text, sources, &told) => firmware,
     };
     firmware.map_err(|error| match error {
         FetchError::Firmware(error) => error.into(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use protocol::NodeId;
-use scheduler::core::{Decision, PlaceError, PlaceRequest, Snapshot, place};
+use protocol::{FirmwareId, FirmwareInfo, NodeId, TenantId};
+use scheduler::core::{Decision, Fleet, PlaceError, PlaceRequest, Snapshot, place};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ pub struct Placements {
 #[derive(Debug, Default)]
 struct State {
     /// The nodes that can be reached from here, to place over.
-    snapshot: Snapshot,
+    fleet: Fleet,
     /// All nodes, as published.
     published: Arc<Snapshot>,
     flights: HashMap<NodeId, Flight>,
@@ -69,7 +69,23 @@ impl Placements {
 
     /// The nodes that can be reached from here, as they are now.
     pub fn snapshot(&self) -> Snapshot {
-        self.state.lock().snapshot.clone()
+        Snapshot { nodes: self.state.lock().fleet.nodes().to_vec() }
+    }
+
+    /// Whether no node can be reached from here.
+    pub fn is_empty(&self) -> bool {
+        self.state.lock().fleet.nodes().is_empty()
+    }
+
+    /// What nodes that can be reached from here and work for a tenant say of a firmware.
+    pub fn firmware(&self, tenant: &TenantId, firmware: FirmwareId) -> Option<FirmwareInfo> {
+        let state = self.state.lock();
+        state.fleet.firmwares(tenant).find(|info| info.id == firmware).cloned()
+    }
+
+    /// What they say of all firmwares that they have loaded.
+    pub fn firmwares(&self, tenant: &TenantId) -> Vec<FirmwareInfo> {
+        self.state.lock().fleet.firmwares(tenant).cloned().collect()
     }
 
     /// Requests in flight, over all nodes.
@@ -120,7 +136,7 @@ impl Placements {
         tokens: u64,
     ) -> Result<Lease, PlaceError> {
         let mut state = self.state.lock();
-        let decision = place(&state.snapshot, request)?;
+        let decision = place(&state.fleet, request)?;
         let node = decision.placement.node.clone();
         state.fly(&node, tokens);
         Ok(Lease { placements: Arc::clone(self), decision, tokens })
@@ -134,9 +150,9 @@ impl Placements {
 impl State {
     fn take(&mut self, snapshot: Snapshot, nodes: &dyn Nodes) {
         self.published = Arc::new(snapshot.clone());
-        self.snapshot = snapshot;
-        self.snapshot.nodes.retain(|node| !nodes.is_lost(&node.presence));
-        for node in &mut self.snapshot.nodes {
+        let mut reached = snapshot.nodes;
+        reached.retain(|node| !nodes.is_lost(&node.presence));
+        for node in &mut reached {
             let flight = self.flights.get(&node.presence.id).copied().unwrap_or_default();
             // By the time that the snapshot is here, requests have come and gone.
             let at_beat = node.presence.open.get(nodes.gateway()).copied();
@@ -144,6 +160,7 @@ impl State {
             node.inflight_at_beat = at_beat.unwrap_or(0);
             node.inflight_tokens = flight.tokens;
         }
+        self.fleet = Fleet::new(reached);
     }
 
     fn fly(&mut self, node: &NodeId, tokens: u64) {
@@ -164,12 +181,9 @@ impl State {
         self.show(node);
     }
 
-    fn show(&mut self, id: &NodeId) {
-        let flight = self.flights.get(id).copied().unwrap_or_default();
-        if let Some(node) = self.snapshot.nodes.iter_mut().find(|node| node.presence.id == *id) {
-            node.inflight = flight.requests;
-            node.inflight_tokens = flight.tokens;
-        }
+    fn show(&mut self, node: &NodeId) {
+        let flight = self.flights.get(node).copied().unwrap_or_default();
+        self.fleet.set_inflight(node, flight.requests, flight.tokens);
     }
 }
 

@@ -62,6 +62,7 @@ pub async fn run(app: &App, task: Task<'_>) -> Result<Run, ApiError> {
         prompt_tokens: task.cost.prompt_tokens,
         wants: task.wants,
         exclude: Vec::new(),
+        spread: rand::random(),
     };
     let tokens = u64::from(task.cost.total());
     let mut last_error = None;

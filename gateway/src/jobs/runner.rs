@@ -46,7 +46,7 @@ pub async fn keep_running(app: App, scope: Scope) {
 async fn claim(app: &App, scope: &Scope, room: &Arc<Semaphore>) -> Result<(), StoreError> {
     let free = room.available_permits() as u32;
     // Without a node a job would only be held up here; another gateway may have one.
-    if free == 0 || app.placements.snapshot().nodes.is_empty() {
+    if free == 0 || app.placements.is_empty() {
         return Ok(());
     }
     for job in app.registry.claim_jobs(&app.jobs.owner, LEASE, free).await? {

@@ -29,7 +29,7 @@ fn readiness(app: &App) -> Answer {
         "draining"
     } else if !app.proved.load(Ordering::Acquire) {
         "starting"
-    } else if app.placements.snapshot().nodes.is_empty() {
+    } else if app.placements.is_empty() {
         "no_node"
     } else {
         "ok"

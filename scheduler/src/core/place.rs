@@ -7,7 +7,7 @@ use protocol::{
 };
 use serde::Serialize;
 
-use super::{NodeState, Score, Snapshot, Standing};
+use super::{Fleet, Score, Standing};
 
 /// What has to be placed.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct PlaceRequest {
     pub wants: Option<NodeKind>,
     /// Nodes that were tried for this request and failed.
     pub exclude: Vec<NodeId>,
+    /// A random number, which spreads requests over a fleet that is too large to compare all of it.
+    pub spread: u64,
 }
 
 /// One adapter of a request.
@@ -40,7 +42,7 @@ pub struct AdapterNeed {
 pub struct Decision {
     /// Where it runs, and why.
     pub placement: Placement,
-    /// Every node that serves the tenant, in the snapshot's order; for the trace.
+    /// Some of the nodes that serve the tenant, the pick among them; for the trace.
     pub candidates: Vec<Candidate>,
 }
 
@@ -136,6 +138,12 @@ impl PlaceError {
     }
 }
 
+/// Fit nodes that are compared with each other; in a larger fleet the rest is not looked at. Random choice
+/// among as few as two is known to be near the best one (Mitzenmacher 2001).
+const COMPARED_MAX: usize = 128;
+/// Nodes that a decision tells of.
+const CANDIDATES_MAX: usize = 16;
+
 /// Decides where a request runs.
 ///
 /// A node is fit if it serves the tenant, is of the wanted kind, has the firmware, has memory enough
@@ -143,74 +151,155 @@ impl PlaceError {
 /// the first by: alive before suspect, device before worker, shortest predicted time to first token
 /// ([`Score`]), smallest id.
 ///
+/// With more than 128 fit nodes of a kind and standing, 128 neighbours by id are compared: those that
+/// the first adapter's digest points to, so that its requests meet where it is in memory, or without
+/// an adapter those that `request.spread` points to.
+///
 /// # Errors
 /// [`PlaceError`] names the last thing that stood in the way of the nodes that came furthest.
-pub fn place(snapshot: &Snapshot, request: &PlaceRequest) -> Result<Decision, PlaceError> {
-    let candidates: Vec<Candidate> = snapshot
-        .nodes
-        .iter()
-        .filter(|node| node.serves(&request.tenant))
-        .map(|node| Candidate::judge(node, request))
-        .collect();
-    let fit = candidates.iter().filter(|candidate| candidate.verdict == Verdict::Fit);
-    let Some(pick) = fit.min_by(|a, b| a.order(b)) else { return Err(failure(&candidates)) };
-    let reason = reason(pick, &candidates, request);
-    let placement = Placement { node: pick.node.clone(), kind: pick.kind, reason };
-    Ok(Decision { placement, candidates })
-}
-
-impl Candidate {
-    fn judge(node: &NodeState, request: &PlaceRequest) -> Self {
-        Self {
-            node: node.presence.id.clone(),
-            kind: node.kind(),
-            standing: node.standing,
-            verdict: Verdict::of(node, request),
-            score: Score::of(node, request),
+pub fn place(fleet: &Fleet, request: &PlaceRequest) -> Result<Decision, PlaceError> {
+    let mut search = Search::new(fleet, request);
+    let mut pick = None;
+    for standing in Standing::ALL {
+        for kind in [NodeKind::Device, NodeKind::Worker] {
+            if pick.is_none() {
+                pick = search.compare(kind, standing);
+            } else {
+                search.show(fleet.ring(&request.tenant, kind, standing));
+            }
         }
     }
-
-    fn order(&self, other: &Self) -> Ordering {
-        (self.standing, self.kind)
-            .cmp(&(other.standing, other.kind))
-            .then(self.score.seconds().total_cmp(&other.score.seconds()))
-            .then_with(|| self.node.cmp(&other.node))
-    }
+    let Some(pick) = pick else { return Err(failure(search.furthest.into_iter().max().flatten())) };
+    let node = fleet.nodes()[pick].presence.id.clone();
+    let kind = fleet.nodes()[pick].kind();
+    let reason = match kind {
+        _ if request.wants.is_some() => PlacementReason::Requested,
+        NodeKind::Device => PlacementReason::DevicePreferred,
+        NodeKind::Worker => no_device(search.furthest[NodeKind::Device as usize]),
+    };
+    let candidates = search.candidates(pick);
+    Ok(Decision { placement: Placement { node, kind, reason }, candidates })
 }
 
-impl Verdict {
-    fn of(node: &NodeState, request: &PlaceRequest) -> Self {
-        let presence = &node.presence;
+/// One decision on its way.
+struct Search<'a> {
+    fleet: &'a Fleet,
+    request: &'a PlaceRequest,
+    /// Which of the fleet's sets of firmwares have the one that is asked for.
+    has_firmware: Vec<bool>,
+    adapter_bytes: u64,
+    /// Where in a ring to begin, as a fraction of 2^64.
+    start: u64,
+    /// How far a node of each kind came, until there was a pick.
+    furthest: [Option<Verdict>; 2],
+    seen: Vec<usize>,
+}
+
+impl<'a> Search<'a> {
+    fn new(fleet: &'a Fleet, request: &'a PlaceRequest) -> Self {
         let bytes = request.adapters.iter().map(|need| need.resident_bytes);
-        let bytes = bytes.fold(0, u64::saturating_add);
-        if request.wants.is_some_and(|kind| kind != node.kind()) {
-            Self::OtherKind
-        } else if !node.has_firmware(request.firmware) {
-            Self::LacksFirmware
-        } else if bytes > presence.capabilities.adapter_budget_bytes {
-            Self::LacksMemory
-        } else if request.exclude.contains(&presence.id) {
-            Self::Tried
-        } else if presence.load.draining {
-            Self::Draining
-        } else if node.free_slots() == 0 {
-            Self::Busy
-        } else {
-            Self::Fit
+        let beginning = |need: &AdapterNeed| {
+            let bytes = need.generation.0.as_bytes().first_chunk();
+            u64::from_be_bytes(*bytes.expect("a digest has 32 bytes"))
+        };
+        Self {
+            fleet,
+            request,
+            has_firmware: fleet.sets_with(request.firmware),
+            adapter_bytes: bytes.fold(0, u64::saturating_add),
+            start: request.adapters.first().map_or(request.spread, beginning),
+            furthest: [None; 2],
+            seen: Vec::with_capacity(CANDIDATES_MAX),
         }
+    }
+
+    /// The best of the fit nodes of a kind and standing.
+    fn compare(&mut self, kind: NodeKind, standing: Standing) -> Option<usize> {
+        let ring = self.fleet.ring(&self.request.tenant, kind, standing);
+        let start = (u128::from(self.start) * ring.len() as u128) >> 64;
+        let (before, after) = ring.split_at(start as usize);
+        let (mut best, mut compared) = (None, 0);
+        for &index in after.iter().chain(before) {
+            let verdict = self.verdict(index, kind);
+            self.furthest[kind as usize] = self.furthest[kind as usize].max(Some(verdict));
+            self.show(&[index]);
+            if verdict != Verdict::Fit {
+                continue;
+            }
+            let seconds = self.score(index).seconds();
+            // Nodes lie in the order of their ids.
+            let sooner = |&(least, of): &(f64, usize)| {
+                seconds.total_cmp(&least).then(index.cmp(&of)) == Ordering::Less
+            };
+            if best.as_ref().is_none_or(sooner) {
+                best = Some((seconds, index));
+            }
+            compared += 1;
+            if compared == COMPARED_MAX {
+                break;
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn verdict(&self, index: usize, kind: NodeKind) -> Verdict {
+        let (row, request) = (&self.fleet.rows[index], self.request);
+        let tried = || request.exclude.contains(&self.fleet.nodes()[index].presence.id);
+        if request.wants.is_some_and(|wanted| wanted != kind) {
+            Verdict::OtherKind
+        } else if !self.has_firmware[row.set] {
+            Verdict::LacksFirmware
+        } else if self.adapter_bytes > row.adapter_budget_bytes {
+            Verdict::LacksMemory
+        } else if !request.exclude.is_empty() && tried() {
+            Verdict::Tried
+        } else if row.draining {
+            Verdict::Draining
+        } else if row.free_slots == 0 {
+            Verdict::Busy
+        } else {
+            Verdict::Fit
+        }
+    }
+
+    fn score(&self, index: usize) -> Score {
+        let (row, request) = (&self.fleet.rows[index], self.request);
+        let missing = request
+            .adapters
+            .iter()
+            .filter(|need| !self.fleet.is_resident(index, &need.generation))
+            .map(|need| need.resident_bytes as f64);
+        Score::new(missing.sum(), row.queued_tokens, request.prompt_tokens, row.prefill)
+    }
+
+    /// Keeps the first few nodes for [`Decision::candidates`].
+    fn show(&mut self, nodes: &[usize]) {
+        let room = CANDIDATES_MAX - self.seen.len();
+        self.seen.extend(nodes.iter().take(room));
+    }
+
+    fn candidates(mut self, pick: usize) -> Vec<Candidate> {
+        if !self.seen.contains(&pick) {
+            self.seen.pop();
+            self.seen.push(pick);
+        }
+        let candidate = |&index: &usize| {
+            let node = &self.fleet.nodes()[index];
+            Candidate {
+                node: node.presence.id.clone(),
+                kind: node.kind(),
+                standing: node.standing,
+                verdict: self.verdict(index, node.kind()),
+                score: self.score(index),
+            }
+        };
+        self.seen.iter().map(candidate).collect()
     }
 }
 
-/// Why the pick and no device, judged among nodes at least as trusted as the pick.
-fn reason(pick: &Candidate, all: &[Candidate], request: &PlaceRequest) -> PlacementReason {
-    if request.wants.is_some() {
-        return PlacementReason::Requested;
-    }
-    if pick.kind == NodeKind::Device {
-        return PlacementReason::DevicePreferred;
-    }
-    let devices = all.iter().filter(|c| c.kind == NodeKind::Device && c.standing <= pick.standing);
-    match devices.map(|device| device.verdict).max() {
+/// Why no device was picked, by how far one came among those at least as trusted as the pick.
+const fn no_device(furthest: Option<Verdict>) -> PlacementReason {
+    match furthest {
         Some(Verdict::Busy | Verdict::Draining | Verdict::Fit) => PlacementReason::DeviceBusy,
         Some(Verdict::Tried) => PlacementReason::DeviceFailed,
         Some(Verdict::LacksMemory) => PlacementReason::DeviceLacksMemory,
@@ -219,8 +308,8 @@ fn reason(pick: &Candidate, all: &[Candidate], request: &PlaceRequest) -> Placem
     }
 }
 
-fn failure(all: &[Candidate]) -> PlaceError {
-    match all.iter().map(|candidate| candidate.verdict).max() {
+const fn failure(furthest: Option<Verdict>) -> PlaceError {
+    match furthest {
         Some(Verdict::Busy | Verdict::Draining | Verdict::Fit) => PlaceError::AllBusy,
         Some(Verdict::Tried) => PlaceError::AllTried,
         Some(Verdict::LacksMemory) => PlaceError::AdapterTooLarge,

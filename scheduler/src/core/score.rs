@@ -11,14 +11,16 @@
 use protocol::NodeKind;
 use serde::Serialize;
 
-use super::{NodeState, PlaceRequest};
+use super::NodeState;
 
 /// Bytes of an adapter's files that a node fetches, checks and binds in a second.
 const LOAD_BYTES_PER_SECOND: f64 = 50e6;
 
-/// Prompt tokens per second of a node that has not measured itself.
-const fn usual_prefill(kind: NodeKind) -> f64 {
-    match kind {
+/// Prompt tokens per second, as measured; else as usual for the node's kind.
+pub(super) fn prefill_speed(node: &NodeState) -> f64 {
+    let measured = f64::from(node.presence.load.prefill_tokens_per_second);
+    match node.kind() {
+        _ if measured.is_finite() && measured > 0.0 => measured,
         NodeKind::Device => 100.0,
         NodeKind::Worker => 1000.0,
     }
@@ -36,18 +38,16 @@ pub struct Score {
 }
 
 impl Score {
-    pub(super) fn of(node: &NodeState, request: &PlaceRequest) -> Self {
-        let load = &node.presence.load;
-        let measured = f64::from(load.prefill_tokens_per_second);
-        let usable = measured.is_finite() && measured > 0.0;
-        let speed = if usable { measured } else { usual_prefill(node.kind()) };
-        let missing =
-            request.adapters.iter().filter(|need| !load.resident.contains(&need.generation));
-        let missing_bytes: f64 = missing.map(|need| need.resident_bytes as f64).sum();
+    pub(super) fn new(
+        missing_bytes: f64,
+        queued_tokens: u64,
+        prompt_tokens: u32,
+        prefill: f64,
+    ) -> Self {
         Self {
             load_seconds: missing_bytes / LOAD_BYTES_PER_SECOND,
-            queue_seconds: node.queued_tokens() as f64 / speed,
-            prompt_seconds: f64::from(request.prompt_tokens) / speed,
+            queue_seconds: queued_tokens as f64 / prefill,
+            prompt_seconds: f64::from(prompt_tokens) / prefill,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The nodes as placement sees them: one value that the scheduler publishes and gateways place over.
 
-use protocol::{FirmwareId, NodeKind, TenantId};
+use protocol::NodeKind;
 use serde::{Deserialize, Serialize};
 
 use super::NodePresence;
@@ -101,15 +101,5 @@ impl NodeState {
     /// Tokens still to be read or generated there, at most.
     pub fn queued_tokens(&self) -> u64 {
         self.presence.load.queued_tokens.max(self.inflight_tokens)
-    }
-
-    /// Whether it has loaded a firmware.
-    pub fn has_firmware(&self, firmware: FirmwareId) -> bool {
-        self.presence.capabilities.firmwares.iter().any(|info| info.id == firmware)
-    }
-
-    /// Whether it works for a tenant: a worker works for all, a device for its owner only.
-    pub fn serves(&self, tenant: &TenantId) -> bool {
-        self.kind() == NodeKind::Worker || self.presence.tenant == *tenant
     }
 }

@@ -82,5 +82,6 @@ pub(super) fn request() -> PlaceRequest {
         prompt_tokens: 10,
         wants: None,
         exclude: Vec::new(),
+        spread: 0,
     }
 }

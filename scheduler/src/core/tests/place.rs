@@ -1,10 +1,10 @@
 use protocol::{NodeKind, PlacementReason};
 
 use super::build::{adapter, device, firmware, request, worker};
-use crate::core::{Decision, NodeState, PlaceError, PlaceRequest, Snapshot, Standing, place};
+use crate::core::{Decision, Fleet, NodeState, PlaceError, PlaceRequest, Standing, place};
 
 fn decide(nodes: &[NodeState], request: &PlaceRequest) -> Result<Decision, PlaceError> {
-    place(&Snapshot { nodes: nodes.to_vec() }, request)
+    place(&Fleet::new(nodes.to_vec()), request)
 }
 
 fn picked(nodes: &[NodeState], request: &PlaceRequest) -> (String, PlacementReason) {
@@ -103,4 +103,36 @@ fn own_requests_that_ended_since_the_heartbeat_do_not_hold_slots() {
     assert_eq!(picked(&[ended, worker("w")], &request()).0, "d");
     let others = device("d").busy().with(|node| (node.inflight_at_beat, node.inflight) = (1, 0));
     assert_eq!(others.free_slots(), 1);
+}
+
+#[test]
+fn in_a_large_fleet_requests_of_one_adapter_meet_where_it_is_and_others_spread() {
+    let mut nodes: Vec<NodeState> = (0..2000).map(|n| worker(&format!("{n:04}"))).collect();
+    let asks = PlaceRequest { adapters: vec![adapter("a", 900)], ..request() };
+    let first = picked(&nodes, &asks).0;
+    let holder = nodes.iter_mut().find(|node| node.presence.id.0 == first).expect("it was picked");
+    holder.presence.load.resident = vec![adapter("a", 0).generation];
+    assert_eq!(picked(&nodes, &PlaceRequest { spread: u64::MAX, ..asks }).0, first);
+    let spread = |spread| picked(&nodes, &PlaceRequest { spread, ..request() }).0;
+    assert_eq!([spread(0), spread(u64::MAX / 2)], ["0000", "0999"].map(str::to_owned));
+}
+
+#[test]
+fn one_free_node_is_found_wherever_the_search_begins() {
+    let nodes = (0..1000).map(|n| worker(&format!("{n:03}")));
+    let nodes: Vec<NodeState> =
+        nodes.map(|node| if node.presence.id.0 == "500" { node } else { node.busy() }).collect();
+    for spread in [0, u64::MAX / 2, u64::MAX / 4 * 3, u64::MAX] {
+        assert_eq!(picked(&nodes, &PlaceRequest { spread, ..request() }).0, "500");
+    }
+}
+
+#[test]
+fn what_this_gateway_sends_changes_the_fleet_as_a_new_one_would() {
+    let mut fleet = Fleet::new(vec![device("d"), worker("w")]);
+    fleet.set_inflight(&"d".into(), 4, 100);
+    fleet.set_inflight(&"gone".into(), 1, 1);
+    assert_eq!(place(&fleet, &request()).expect("a worker is free").placement.node.0, "w");
+    fleet.set_inflight(&"d".into(), 3, 100);
+    assert_eq!(place(&fleet, &request()).expect("the device is free").placement.node.0, "d");
 }

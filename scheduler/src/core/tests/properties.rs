@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use protocol::{NodeKind, PlacementReason};
 
 use super::build::{adapter, firmware, node, request};
-use crate::core::{NodeState, PlaceRequest, Snapshot, Standing, Verdict, place};
+use crate::core::{
+    Decision, Fleet, NodeState, PlaceError, PlaceRequest, Snapshot, Standing, Verdict,
+};
 
 prop_compose! {
     fn any_node(id: usize)(
@@ -46,6 +48,10 @@ prop_compose! {
         let exclude = tried.map(|id| format!("node-{id}").as_str().into()).into_iter().collect();
         PlaceRequest { adapters, prompt_tokens, wants, exclude, ..request() }
     }
+}
+
+fn place(snapshot: &Snapshot, request: &PlaceRequest) -> Result<Decision, PlaceError> {
+    crate::core::place(&Fleet::new(snapshot.nodes.clone()), request)
 }
 
 /// Whether a node can take a request, said again without the code under test.
@@ -114,7 +120,7 @@ proptest! {
         snapshot in any_snapshot(), extra in any_node(99), request in any_request(),
     ) {
         let before = place(&snapshot, &request).map(|found| found.placement.node);
-        let mut more = snapshot;
+        let mut more = snapshot.clone();
         more.nodes.push(extra.busy());
         let after = place(&more, &request).map(|found| found.placement.node);
         prop_assert_eq!(before.ok(), after.ok());
