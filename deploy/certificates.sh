@@ -24,6 +24,10 @@ authority() {
 
 # NAME HOST,HOST...: ca/NAME.crt, with the authority behind it, and ca/NAME.key
 issue() {
+    [ -s ca/ca.key ] || {
+        echo "certificates are issued with the authority's key: put it into $directory/ca/ca.key for that" >&2
+        exit 1
+    }
     if [ -n "$binary" ]; then
         "$binary" ca issue --dir ca --name "$1" --san "$2" >/dev/null
         return

@@ -39,7 +39,8 @@ keep() {
     fi
 }
 
-[ -s ca/ca.crt ] || authority
+# The key may be elsewhere by now, and the rest of `ca` with it.
+[ -s ca/ca.crt ] || { [ -s cluster_ca ] && mkdir -p ca && cat cluster_ca >ca/ca.crt; } || authority
 keep cluster_ca $firmament <ca/ca.crt # for everybody who dials a gateway
 chmod 0444 cluster_ca
 [ -s gateway_cert ] && [ -s gateway_key ] || {

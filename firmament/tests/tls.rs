@@ -49,6 +49,9 @@ fn an_authority_is_made_once_and_its_files_are_its_owners_alone() {
     assert_eq!(std::fs::read_dir(&ca).expect("a folder").count(), 4, "nothing is left over");
     let wrong = refused(data.path(), &["ca", "issue", "--dir", &dir, "--name", "../x"], 2);
     assert!(wrong.contains("neither a host's name"), "{wrong}");
+    std::fs::rename(ca.join("ca.key"), data.path().join("elsewhere")).expect("moved");
+    assert_eq!(done(data.path(), &["ca", "show", "--dir", &dir]).trim(), fingerprint);
+    assert!(refused(data.path(), &issue, 2).contains("ca.key"), "nobody issues without the key");
     let none = data.path().join("none").display().to_string();
     refused(data.path(), &["ca", "issue", "--dir", &none, "--name", "a"], 2);
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use protocol::Digest;
 use serde_json::json;
-use tls::{Authority, CERTIFICATE_LIFE};
+use tls::{Authorities, Authority, CERTIFICATE_LIFE};
 
 use crate::data::create_private;
 use crate::failure::{Exit, Failure};
@@ -62,7 +63,10 @@ pub fn run(action: &Action, output: Output) -> Result<(), Failure> {
     match action {
         Action::Init(directory) => init(&directory.dir, output)?,
         Action::Issue(issue) => self::issue(issue, output)?,
-        Action::Show(directory) => show(&read(&directory.dir)?, output),
+        // The key may be elsewhere by now.
+        Action::Show(Directory { dir }) => {
+            show(Authorities::read(&dir.join(CERTIFICATE))?.fingerprint(), output);
+        }
     }
     Ok(())
 }
@@ -83,7 +87,7 @@ fn init(dir: &Path, output: Output) -> Result<(), Failure> {
         key.display(),
         certificate.display()
     ));
-    show(&made, output);
+    show(made.fingerprint(), output);
     Ok(())
 }
 
@@ -91,7 +95,8 @@ fn issue(issue: &Issue, output: Output) -> Result<(), Failure> {
     let dir = &issue.directory.dir;
     let hosts = [std::slice::from_ref(&issue.name), &issue.san].concat();
     let life = DAY * u32::try_from(issue.days).expect("`clap` bounds it");
-    let issued = read(dir)?.issue(&hosts, life, SystemTime::now())?;
+    let authority = Authority::read(&dir.join(CERTIFICATE), &dir.join(KEY))?;
+    let issued = authority.issue(&hosts, life, SystemTime::now())?;
     let file = |end| dir.join(format!("{}.{end}", issue.name));
     let (certificate, key) = (file("crt"), file("key"));
     write(&key, &issued.key)?;
@@ -108,13 +113,8 @@ fn issue(issue: &Issue, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(authority: &Authority, output: Output) {
-    let fingerprint = authority.fingerprint();
+fn show(fingerprint: Digest, output: Output) {
     output.show(&json!({ "fingerprint": fingerprint }), || fingerprint.to_string());
-}
-
-fn read(dir: &Path) -> Result<Authority, Failure> {
-    Ok(Authority::read(&dir.join(CERTIFICATE), &dir.join(KEY))?)
 }
 
 /// Writes beside the file and renames, so that who looks sees the old one or the new one, whole; readable
