@@ -143,7 +143,7 @@ trap ended EXIT
 clean
 secrets="$work/secrets"
 rm -rf "$secrets"
-./secrets.sh "$secrets" >/dev/null
+FIRMAMENT=$FIRMAMENT_BINARY ./secrets.sh "$secrets" >/dev/null
 # The same file, with these secrets.
 sed "s|file: ./secrets/|file: $secrets/|" docker-compose.yml >"$work/docker-compose.yml"
 files=(--project-directory "$PWD" -f "$work/docker-compose.yml" -f test/override.yml)
@@ -167,7 +167,8 @@ say "healthy after $took s"
 
 admin_key=$(cat "$secrets/admin_key")
 checks() {
-    FIRMAMENT_API_KEY=$admin_key FIRMAMENT_URL="http://127.0.0.1:$FIRMAMENT_PORT" \
+    FIRMAMENT_API_KEY=$admin_key FIRMAMENT_URL="https://127.0.0.1:$FIRMAMENT_PORT" \
+        SSL_CERT_FILE="$secrets/cluster_ca" \
         PROMETHEUS_URL="http://127.0.0.1:$PROMETHEUS_PORT" \
         python3 test/checks.py "$@"
 }

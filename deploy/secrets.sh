@@ -2,17 +2,25 @@
 # Makes the secrets of docker-compose.yml in deploy/secrets, or in the directory that is named. Files that are there
 # stay as they are: delete one and run this again for a new one, then `docker compose up -d` (README.md, "Secrets").
 #
+# Nodes and gateways know each other by an authority of the cluster's own, which lies in `ca` beside them and in no
+# container. It and its certificates, which end after 90 days, are made by `firmament` or by `openssl`, whichever is
+# there; FIRMAMENT names the first. The certificates are made out to GATEWAY_NAMES and PROXY_NAMES.
+#
 # Each file has one reader. Run by root it belongs to that reader's user alone. Run by anybody else only the directory
 # guards the files: containers see single files of it, and nobody else may enter it.
 set -eu
 umask 077
-directory=${1:-$(dirname "$0")/secrets}
+here=$(cd "$(dirname "$0")" && pwd)
+directory=${1:-$here/secrets}
+. "$here/certificates.sh"
 mkdir -p "$directory"
 cd "$directory"
 chmod 0700 .
 
 # The users of the images.
-firmament=10001 postgres=999 redis=999 prometheus=65534 grafana=472
+firmament=10001 postgres=999 redis=999 proxy=99 prometheus=65534 grafana=472
+gateway_names=${GATEWAY_NAMES:-gateway-1,gateway-2,localhost}
+proxy_names=${PROXY_NAMES:-localhost,127.0.0.1}
 
 random() { od -An -v -tx1 -N"$1" /dev/urandom | tr -d ' \n'; }
 
@@ -30,6 +38,22 @@ keep() {
         chmod 0444 "$1"
     fi
 }
+
+# The key may be elsewhere by now, and the rest of `ca` with it.
+[ -s ca/ca.crt ] || { [ -s cluster_ca ] && mkdir -p ca && cat cluster_ca >ca/ca.crt; } || authority
+keep cluster_ca $firmament <ca/ca.crt # for everybody who dials a gateway
+chmod 0444 cluster_ca
+[ -s gateway_cert ] && [ -s gateway_key ] || {
+    rm -f gateway_cert gateway_key
+    issue gateway "$gateway_names"
+    keep gateway_cert $firmament <ca/gateway.crt
+    keep gateway_key $firmament <ca/gateway.key
+}
+[ -s proxy_pem ] || {
+    issue proxy "$proxy_names"
+    cat ca/proxy.crt ca/proxy.key | keep proxy_pem $proxy
+}
+pin=$(fingerprint)
 
 random 32 | keep postgres_password $postgres # of the superuser
 random 32 | keep registry_password $postgres # of Firmament's own role
@@ -54,6 +78,7 @@ keep prometheus_token $prometheus <metrics_key >/dev/null
 random 32 | keep scrape_token $firmament # what nodes and the scheduler ask Prometheus for
 rm -f prometheus_scrape_token
 keep prometheus_scrape_token $prometheus <scrape_token >/dev/null
-printf 'fmt1.%s.%s' "$(random 12)" "$(random 32)" | keep worker_token $firmament
-printf 'fmt1.%s.%s' "$(random 12)" "$(random 32)" | keep device_token $firmament
+# With the authority's fingerprint, by which a node knows its gateway from the start.
+printf 'fmt1.%s.%s.%s' "$(random 12)" "$(random 32)" "$pin" | keep worker_token $firmament
+printf 'fmt1.%s.%s.%s' "$(random 12)" "$(random 32)" "$pin" | keep device_token $firmament
 random 16 | keep grafana_password $grafana

@@ -67,6 +67,10 @@ pub enum Command {
     /// Bring the registry to this release's schema, and let in who holds secrets made beforehand.
     #[cfg(feature = "gateway")]
     Migrate(Box<roles::gateway::MigrateArguments>),
+    /// Make a cluster's own authority, and certificates of gateways.
+    #[cfg(feature = "gateway")]
+    #[command(subcommand)]
+    Ca(crate::commands::ca::Action),
     /// Talk with the model.
     Chat(chat::Arguments),
     /// Fetch, check and choose firmwares.
@@ -102,7 +106,7 @@ pub enum Command {
 }
 
 /// Which server a command talks to.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Server {
     /// The gateway's address.
     #[arg(long, env = "FIRMAMENT_URL", default_value = "http://127.0.0.1:8080")]
@@ -110,6 +114,10 @@ pub struct Server {
     /// API key; not needed on this machine.
     #[arg(long, env = "FIRMAMENT_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
+    /// PEM file with the authority that the gateway's certificate comes from [default: those that this system
+    /// trusts].
+    #[arg(long, env = "FIRMAMENT_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Cli {

@@ -102,13 +102,15 @@ fn users_own() -> Option<PathBuf> {
     Some(base.join("firmament"))
 }
 
+/// Makes a directory for its owner only, and those that it lies in.
 #[cfg(unix)]
-fn create_private(path: &Path) -> io::Result<()> {
+pub fn create_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes a directory, and those that it lies in.
 #[cfg(not(unix))]
-fn create_private(path: &Path) -> io::Result<()> {
+pub fn create_private(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
 }

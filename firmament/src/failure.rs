@@ -89,6 +89,13 @@ impl From<engine::firmware::FirmwareError> for Failure {
     }
 }
 
+impl From<tls::TlsError> for Failure {
+    fn from(error: tls::TlsError) -> Self {
+        let advice = error.advice();
+        Self::with(Exit::Usage, error, advice)
+    }
+}
+
 /// Work on a blocking thread that broke; its panic was reported already.
 impl From<tokio::task::JoinError> for Failure {
     fn from(error: tokio::task::JoinError) -> Self {

@@ -24,6 +24,7 @@ use crate::jobs::{Desk, JobMetrics};
 use crate::metrics::GatewayMetrics;
 use crate::models::Recorded;
 use crate::recall::Recall;
+use crate::secure::Secure;
 use crate::streams::Hubs;
 use crate::usage::Usage;
 
@@ -62,6 +63,8 @@ pub struct Inner {
     pub blobs: Blobs,
     /// What is shared now.
     pub live: Arc<dyn LiveState>,
+    /// TLS, where it is spoken.
+    pub secure: Option<Secure>,
     /// The process's metrics, for `/metrics`.
     pub process_metrics: Arc<Metrics>,
     /// The gateway's own.
@@ -117,6 +120,7 @@ impl App {
     pub fn new(
         config: GatewayConfig,
         context: &GatewayContext,
+        secure: Option<Secure>,
         nodes: Arc<dyn Nodes>,
         scope: Scope,
     ) -> Self {
@@ -140,6 +144,7 @@ impl App {
             registry,
             blobs,
             live,
+            secure,
             usage: Usage::new(&metrics),
             metrics: own_metrics,
             process_metrics: metrics,

@@ -68,8 +68,28 @@ pub struct GatewayConfig {
     #[arg(long, env = "FIRMAMENT_LINGER", default_value = "0s", value_parser = humantime::parse_duration)]
     pub linger: Duration,
 
+    /// PEM file with this server's certificate and those between it and its authority. With it the server
+    /// speaks TLS only, to apps and nodes alike; a renewed file is taken without a restart.
+    #[arg(long, env = "FIRMAMENT_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of that certificate.
+    #[arg(long, env = "FIRMAMENT_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// How often those two files are looked at.
+    #[arg(long, env = "FIRMAMENT_TLS_CHECK_EVERY", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub tls_check_every: Duration,
+
+    /// PEM file with the authority that the cluster's certificates come from, as `firmament ca init` makes
+    /// it. Join tokens then name it, so that nodes know their gateway from the start, and gateways take
+    /// each other for real by it.
+    #[arg(long, env = "FIRMAMENT_CLUSTER_CA", value_name = "FILE", requires = "tls_cert")]
+    pub cluster_ca: Option<PathBuf>,
+
     /// File with the secret, of 32 bytes or more, that all gateways of a cluster share. With it they carry
-    /// requests to each other's nodes. What they carry is not encrypted: keep their network private.
+    /// requests to each other's nodes, over TLS where there is --cluster-ca; without that what they carry
+    /// is not encrypted, so keep their network private.
     #[arg(long, env = "FIRMAMENT_CLUSTER_SECRET_FILE", value_name = "FILE", value_parser = ClusterSecret::read)]
     pub cluster_secret_file: Option<ClusterSecret>,
 
@@ -167,6 +187,10 @@ impl Default for GatewayConfig {
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             linger: Duration::ZERO,
+            tls_cert: None,
+            tls_key: None,
+            tls_check_every: Duration::from_mins(1),
+            cluster_ca: None,
             cluster_secret_file: None,
             advertise: None,
             connections_max: 4096,

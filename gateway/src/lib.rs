@@ -22,6 +22,7 @@ mod publish;
 mod recall;
 mod reply;
 mod routes;
+mod secure;
 mod service;
 mod streams;
 #[cfg(test)]

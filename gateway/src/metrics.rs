@@ -46,6 +46,10 @@ pub struct GatewayMetrics {
     pub connections_refused: IntCounterVec,
     /// Who waits, and who is turned away.
     pub admission: Arc<AdmissionMetrics>,
+    /// `firmament_gateway_tls_handshakes_total{outcome}`: how connections to a TLS port began.
+    pub tls_handshakes: IntCounterVec,
+    /// `firmament_gateway_tls_certificate_expiry_timestamp_seconds`: when the certificate ends.
+    pub tls_expiry: IntGaugeVec,
     /// `firmament_gateway_retries_total{code}`: first attempts that failed and went to another node.
     pub retries: IntCounterVec,
     /// `firmament_ttft_seconds{placement,adapter}`: request accepted to first token sent.
@@ -148,6 +152,16 @@ impl GatewayMetrics {
                 &["reason"],
             ),
             admission: Arc::new(AdmissionMetrics::new(metrics)),
+            tls_handshakes: metrics.counter(
+                "gateway_tls_handshakes_total",
+                "How connections to a port that speaks TLS began.",
+                &["outcome"],
+            ),
+            tls_expiry: metrics.gauge(
+                "gateway_tls_certificate_expiry_timestamp_seconds",
+                "When the server's certificate ends, in seconds since 1970; 0 without one.",
+                &[],
+            ),
             retries: metrics.counter(
                 "gateway_retries_total",
                 "First attempts that failed and went to another node.",
@@ -209,6 +223,9 @@ impl GatewayMetrics {
         }
         for reason in ["total", "per_address"] {
             self.connections_refused.with_label_values(&[reason]);
+        }
+        for outcome in ["done", "failed", "late", "plain"] {
+            self.tls_handshakes.with_label_values(&[outcome]);
         }
         for kind in ["prompt", "cached", "output"] {
             self.tokens.with_label_values(&[kind, BASE_LABEL]);

@@ -8,13 +8,15 @@ use protocol::{GatewayId, TenantId};
 use scheduler::core::GatewayPresence;
 use store::StoreError;
 use telemetry::Scope;
+use tls::{TlsError, Trust};
 use tokio::net::TcpListener;
 
 use crate::access::LOCAL_TENANT;
 use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::link::{LinkConfig, LinkContext, Links};
-use crate::{files, jobs, listen, probe, routes, usage};
+use crate::secure::Secure;
+use crate::{files, jobs, listen, probe, routes, secure, usage};
 
 /// How long links and other tasks may take to end after the last request has.
 const LINKS_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -33,6 +35,14 @@ pub enum GatewayError {
     /// Other gateways cannot know where this one is.
     #[error("other gateways need to know where this one is: it listens on all addresses")]
     Advertise,
+    /// The certificate, its key or the cluster's authority is not in order.
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
+    /// Gateways that speak TLS cannot tell each other from others.
+    #[error(
+        "gateways that speak TLS and share a secret know each other by the cluster's authority"
+    )]
+    ClusterAuthority,
     /// The record cannot be used.
     #[error("the registry cannot be written")]
     Store(#[from] StoreError),
@@ -44,6 +54,7 @@ impl GatewayError {
         match self {
             Self::Listen { .. } => "gateway_listen",
             Self::Advertise => "gateway_advertise",
+            Self::Tls(_) | Self::ClusterAuthority => "gateway_tls",
             Self::Store(error) => error.code(),
         }
     }
@@ -52,7 +63,7 @@ impl GatewayError {
     pub const fn retryable(&self) -> bool {
         match self {
             Self::Listen { .. } => true,
-            Self::Advertise => false,
+            Self::Advertise | Self::Tls(_) | Self::ClusterAuthority => false,
             Self::Store(error) => error.retryable(),
         }
     }
@@ -65,6 +76,7 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     presence: GatewayPresence,
+    secure: Option<Secure>,
 }
 
 /// Binds and serves until `scope` is cancelled; returns once running requests have ended.
@@ -89,6 +101,7 @@ impl Gateway {
         config: GatewayConfig,
         context: GatewayContext,
     ) -> Result<Self, GatewayError> {
+        let secure = Secure::read(&config, context.clock.now())?;
         let failed = |source| GatewayError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -96,14 +109,22 @@ impl Gateway {
             id: GatewayId(format!("{:016x}", rand::random::<u64>())),
             address: advertised(&config, address)?,
         };
+        if let (Some(secure), Some(address)) = (&secure, &presence.address) {
+            secure.must_serve_peers(address)?;
+        }
         let (local, now) = (TenantId::from(LOCAL_TENANT), context.clock.now().into());
         context.registry.put_tenant(&local, "this machine", now).await?;
-        Ok(Self { config, context, listener, address, presence })
+        Ok(Self { config, context, listener, address, presence, secure })
     }
 
     /// Where it will answer.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What clients in this process believe it by; nothing if it does not speak TLS.
+    pub fn itself(&self) -> Option<Trust> {
+        self.secure.as_ref().map(|secure| secure.certificate.itself())
     }
 
     /// Serves until `scope` is cancelled, then lets running requests end for a while.
@@ -118,17 +139,20 @@ impl Gateway {
                 blobs: self.context.blobs.clone(),
                 gateway: self.presence,
                 secret: self.config.cluster_secret_file.clone(),
+                trust: self.secure.as_ref().and_then(Secure::peers),
                 clock: Arc::clone(&self.context.clock),
                 scope: links_scope.clone(),
             },
             &self.context.metrics,
         );
         let stop_after = self.config.linger + self.config.drain_timeout;
-        let app = App::new(self.config, &self.context, Arc::new(links.clone()), scope.clone());
+        let nodes = Arc::new(links.clone());
+        let app = App::new(self.config, &self.context, self.secure, nodes, scope.clone());
         // As long as the links: what runs while the gateway stops follows nodes that move.
         links_scope.spawn("routing", follow_routing(app.clone(), links_scope.child()));
         links_scope.spawn("drain", drain(links.clone(), scope.clone(), links_scope.child()));
         links_scope.spawn("usage", usage::keep_flushed(app.clone(), links_scope.child()));
+        scope.spawn("certificate", secure::keep_renewed(app.clone(), scope.clone()));
         scope.spawn("probe", probe::run(app.clone(), scope.clone()));
         scope.spawn("sweep", files::keep_swept(app.clone(), scope.clone()));
         scope.spawn("jobs", jobs::keep_running(app.clone(), scope.clone()));

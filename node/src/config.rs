@@ -7,6 +7,16 @@ use protocol::link::JoinToken;
 use protocol::{NodeId, NodeKind};
 use reqwest::Url;
 use telemetry::Tracer;
+use tls::{Authorities, Trust};
+
+/// Whom a node believes to be its gateway.
+#[derive(Debug, Clone)]
+pub enum GatewayTrust {
+    /// Whoever has a certificate of these authorities, for the name that is dialled.
+    Authorities(Authorities),
+    /// The gateway of the same process.
+    Itself(Trust),
+}
 
 /// Everything that makes one node differ from another.
 #[derive(Debug, Clone)]
@@ -16,6 +26,8 @@ pub struct NodeConfig {
     pub gateways: Vec<Url>,
     /// What the node is.
     pub kind: NodeKind,
+    /// Whom it believes to be its gateway, unless its join token or an earlier link says.
+    pub gateway_trust: Option<GatewayTrust>,
     /// A name for people.
     pub name: String,
     /// Where the key and the adapter cache live; of this node only.
@@ -51,6 +63,7 @@ impl NodeConfig {
         Self {
             gateways: vec![gateway],
             kind,
+            gateway_trust: None,
             name: name.to_owned(),
             data_dir,
             slots,

@@ -25,7 +25,7 @@ struct ErrorObject {
 /// Spends `token` for this node; asking again with the same key and token changes nothing.
 ///
 /// # Errors
-/// [`NodeError::Unreachable`], [`NodeError::EnrolRefused`], [`NodeError::WrongId`].
+/// [`NodeError::Unreachable`], [`NodeError::Untrusted`], [`NodeError::EnrolRefused`], [`NodeError::WrongId`].
 pub(crate) async fn enrol(
     gateway: &Gateway,
     identity: &Identity,
@@ -52,7 +52,7 @@ pub(crate) async fn enrol(
     let (status, body) = tokio::time::timeout(Gateway::READ_STALL_MAX, exchange)
         .await
         .map_err(|_| NodeError::Silent)?
-        .map_err(|source| NodeError::Unreachable { source })?;
+        .map_err(NodeError::unreachable)?;
     if !status.is_success() {
         return Err(refusal(status, &body));
     }

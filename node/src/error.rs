@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use protocol::NodeId;
 use protocol::frame::FrameError;
 use protocol::link::{CodecError, Refusal};
+use tls::TlsError;
 use tokio_tungstenite::tungstenite;
 
 /// Why a node cannot start or its link ended.
@@ -14,6 +15,14 @@ use tokio_tungstenite::tungstenite;
 pub enum NodeError {
     #[error("gateway address `{0}` is neither http nor https")]
     Address(String),
+    #[error(
+        "gateway address `{0}` is plain http, and this node knows its gateway by a certificate: dial https"
+    )]
+    Plain(String),
+    #[error("the join token names another authority than the file with the gateway's")]
+    OtherPin,
+    #[error("the authority of the gateway cannot be used")]
+    Authority { source: TlsError },
     #[error("no gateway was named")]
     NoGateway,
     #[error("the HTTP client cannot be made")]
@@ -34,6 +43,8 @@ pub enum NodeError {
 
     #[error("the engine has stopped")]
     EngineStopped,
+    #[error("the gateway is not the one that this node knows: {fault}")]
+    Untrusted { fault: String, source: reqwest::Error },
     #[error("the gateway cannot be reached")]
     Unreachable { source: reqwest::Error },
     #[error("the gateway answered the link request with status {0}")]
@@ -61,6 +72,9 @@ impl NodeError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Address(_) | Self::NoGateway => "gateway_address",
+            Self::Plain(_) => "gateway_plain",
+            Self::OtherPin | Self::Authority { .. } => "gateway_authority",
+            Self::Untrusted { .. } => "gateway_untrusted",
             Self::Client { .. } => "http_client",
             Self::Disk { .. } => "node_disk",
             Self::Key(_) => "node_key_invalid",
@@ -83,7 +97,9 @@ impl NodeError {
         match self {
             Self::Refused { code, .. } => code.retryable(),
             Self::EnrolRefused { retryable, .. } => *retryable,
-            Self::Unreachable { .. }
+            // A certificate that is renewed, or a network that is left, may mend it.
+            Self::Untrusted { .. }
+            | Self::Unreachable { .. }
             | Self::NoUpgrade(_)
             | Self::Handshake
             | Self::Silent
@@ -93,6 +109,9 @@ impl NodeError {
             | Self::Frame { .. }
             | Self::Message { .. } => true,
             Self::Address(_)
+            | Self::Plain(_)
+            | Self::OtherPin
+            | Self::Authority { .. }
             | Self::NoGateway
             | Self::Client { .. }
             | Self::Disk { .. }
@@ -101,6 +120,14 @@ impl NodeError {
             | Self::NotEnrolled(_)
             | Self::WrongId(_)
             | Self::EngineStopped => false,
+        }
+    }
+
+    /// No answer came over HTTP.
+    pub(crate) fn unreachable(source: reqwest::Error) -> Self {
+        match tls::fault(&source) {
+            Some(fault) => Self::Untrusted { fault, source },
+            None => Self::Unreachable { source },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
+use tls::Trust;
 
 use crate::NodeError;
 
@@ -17,10 +18,15 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
+    /// Over TLS it is believed by `trust`, or else by the authorities that the system knows.
+    ///
     /// # Errors
-    /// [`NodeError::Address`], [`NodeError::Client`].
-    pub(crate) fn new(base: &Url) -> Result<Self, NodeError> {
+    /// [`NodeError::Address`], [`NodeError::Plain`], [`NodeError::Client`].
+    pub(crate) fn new(base: &Url, trust: Option<&Trust>) -> Result<Self, NodeError> {
         let plain = match base.scheme() {
+            "http" if trust.is_some() => {
+                return Err(NodeError::Plain(base.origin().ascii_serialization()));
+            }
             "http" => true,
             "https" => false,
             _ => return Err(NodeError::Address(base.to_string())),
@@ -33,6 +39,9 @@ impl Gateway {
         if plain {
             // Plain HTTP is for one machine: neither a proxy nor the system's certificates matter.
             builder = builder.no_proxy().tls_certs_only([]);
+        }
+        if let Some(trust) = trust {
+            builder = builder.tls_backend_preconfigured(trust.client());
         }
         let client = builder.build().map_err(|source| NodeError::Client { source })?;
         Ok(Self { client, base: base.clone() })

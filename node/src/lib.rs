@@ -15,6 +15,7 @@ mod link;
 mod metrics;
 mod progress;
 mod runs;
+mod trust;
 mod work;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use protocol::NodeCapabilities;
 use telemetry::Scope;
 
 pub use capabilities::{Machine, Vitals};
-pub use config::NodeConfig;
+pub use config::{GatewayTrust, NodeConfig};
 pub use error::NodeError;
 pub use identity::Identity;
 pub use metrics::NodeMetrics;
@@ -48,7 +49,9 @@ pub struct NodeContext {
 pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Result<(), NodeError> {
     let NodeContext { engine, metrics } = context;
     let identity = Identity::open(&config.data_dir, rand::random())?;
-    let gateways = config.gateways.iter().map(http::Gateway::new).collect::<Result<Vec<_>, _>>()?;
+    let known = trust::Known::open(&config)?;
+    let gateways = config.gateways.iter().map(|base| http::Gateway::new(base, known.trust()));
+    let gateways = gateways.collect::<Result<Vec<_>, _>>()?;
     let adapters = adapters::Adapters::open(&config, Arc::clone(&engine), Arc::clone(&metrics))?;
     let capabilities = NodeCapabilities {
         kind: config.kind,
@@ -65,7 +68,7 @@ pub async fn run(config: NodeConfig, context: NodeContext, scope: Scope) -> Resu
     let executor =
         executor::Executor::new(engine, adapters, config.slots, Arc::clone(&metrics), work);
     let executor = Arc::new(executor.traced(config.tracer.clone()));
-    link::Links::new(config, identity, gateways, capabilities, executor, metrics)?
+    link::Links::new(config, identity, (gateways, known), capabilities, executor, metrics)?
         .keep(&scope)
         .await
 }

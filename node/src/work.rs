@@ -310,7 +310,7 @@ mod tests {
         let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), NodeKind::Device));
         let adapters = Adapters::open(&config, Arc::clone(&engine), Arc::clone(&metrics));
         let adapters = adapters.expect("the directory is ours");
-        let gateway = Gateway::new(&config.gateways[0]).expect("the address is good");
+        let gateway = Gateway::new(&config.gateways[0], None).expect("the address is good");
         let session = Session { gateway, token: String::new() };
         (Arc::new(Executor::new(engine, adapters, 1, metrics, Scope::new())), session)
     }

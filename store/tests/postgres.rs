@@ -15,7 +15,7 @@ use store::registry::{
     NewGeneration,
 };
 use store::{PostgresRegistry, PostgresUrl, StoreError};
-use testkit::{Database, Postgres};
+use testkit::{Certificates, Database, Postgres};
 use time::OffsetDateTime;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, UnixStream};
@@ -314,5 +314,32 @@ impl std::fmt::Display for Chain<'_> {
         let first = std::error::Error::source(self.0);
         let mut causes = std::iter::successors(first, |error| error.source());
         causes.try_for_each(|cause| write!(f, "{cause} {cause:?} "))
+    }
+}
+
+#[tokio::test]
+async fn over_tls_it_is_known_by_its_authority_and_by_no_other() {
+    let (own, other) = (Certificates::default(), Certificates::default());
+    let server = Postgres::start_with_tls(&own.issue(&["127.0.0.1"]));
+    let database = server.empty_database();
+    let open = async |how: &str| {
+        let url: PostgresUrl = server.url_by_host(&database, how).parse().unwrap();
+        PostgresRegistry::open(&url).await
+    };
+    let known =
+        |one: &Certificates| format!("sslmode=verify-full&sslrootcert={}", one.ca().display());
+    let registry = open(&known(&own)).await.unwrap();
+    with_firmware(&registry).await;
+    let encrypted = database.sql(
+        "select bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid)
+            where application_name = 'firmament'",
+    );
+    assert_eq!(encrypted, "t");
+    drop(registry);
+    let plain = "sslmode=disable".to_owned();
+    for (how, why) in [(known(&other), "UnknownIssuer"), (plain, "no encryption")] {
+        let refused = open(&how).await.unwrap_err();
+        let said = format!("{refused:?} {:#}", Chain(&refused));
+        assert!(said.contains(why), "{how}: {said}");
     }
 }

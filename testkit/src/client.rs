@@ -3,6 +3,7 @@
 use futures_util::StreamExt as _;
 use reqwest::Response;
 use serde_json::Value;
+use tls::Trust;
 
 /// Talks to one gateway, without an API key.
 #[derive(Debug, Clone)]
@@ -29,6 +30,15 @@ impl Client {
         // Plain HTTP on this machine: neither a proxy nor the system's certificates matter.
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
         Self { http: http.expect("a client without TLS"), base: base.to_owned() }
+    }
+
+    /// A client of a gateway that speaks TLS.
+    ///
+    /// # Panics
+    /// The HTTP client cannot be made.
+    pub fn trusting(base: &str, trust: &Trust) -> Self {
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trust.client());
+        Self { http: http.build().expect("a client with TLS"), base: base.to_owned() }
     }
 
     /// Gets a path.

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use device_agent::{DeviceAgentConfig, DeviceAgentContext, DeviceMetrics};
 use gateway::{Gateway, GatewayConfig, GatewayContext};
-use node::{NodeConfig, NodeContext, NodeMetrics, Runs, Url};
+use node::{GatewayTrust, NodeConfig, NodeContext, NodeMetrics, Runs, Url};
 use protocol::link::JoinToken;
 use protocol::{Digest, NodeKind, TenantId};
 use scheduler::core::Snapshot;
 use scheduler::{Leadership, SchedulerConfig, SchedulerContext, SchedulerMetrics};
 use store::{Blobs, LiveState, MemoryLimits, MemoryLiveState, Registry, SqliteRegistry};
 use telemetry::{Clock, Metrics, Scope, SystemClock, Tracer};
+use tls::Trust;
 use worker::{WorkerConfig, WorkerContext};
 
 use crate::Client;
@@ -98,22 +99,38 @@ impl ClusterSpec {
         };
         let gateway = Gateway::bind(self.gateway, context).await.expect("a free port");
         let address = gateway.address();
-        let client = Client::new(&format!("http://{address}"));
+        let itself = gateway.itself();
+        let client = match &itself {
+            Some(trust) => Client::trusting(&format!("https://{address}"), trust),
+            None => Client::new(&format!("http://{address}")),
+        };
         let scope = Scope::new();
         let mut proxies = BTreeMap::new();
         for node in self.nodes.iter().filter(|_| self.proxies) {
             proxies.insert(node.name.clone(), Proxy::to(address, &scope).await);
         }
-        let cluster =
-            TestCluster { client, registry, live, metrics, clock, scope, address, folder, proxies };
+        let cluster = TestCluster {
+            client,
+            registry,
+            live,
+            metrics,
+            clock,
+            scope,
+            address,
+            itself,
+            folder,
+            proxies,
+        };
         cluster.scope.spawn("gateway", gateway.run(cluster.scope.child()));
         cluster.start_scheduler();
         let count = self.nodes.len();
         for (number, node) in self.nodes.into_iter().enumerate() {
             cluster.start_node(number, node).await;
         }
-        cluster.routed(count).await;
-        cluster.ready().await;
+        if count > 0 {
+            cluster.routed(count).await;
+            cluster.ready().await;
+        }
         cluster
     }
 }
@@ -128,9 +145,12 @@ pub struct TestCluster {
     pub live: Arc<dyn LiveState>,
     /// The metrics of all its parts.
     pub metrics: Arc<Metrics>,
+    /// Where its gateway listens.
+    pub address: SocketAddr,
     clock: Arc<dyn Clock>,
     scope: Scope,
-    address: SocketAddr,
+    /// By what its gateway is known, if it speaks TLS.
+    itself: Option<Trust>,
     folder: tempfile::TempDir,
     proxies: BTreeMap<String, Proxy>,
 }
@@ -154,9 +174,11 @@ impl TestCluster {
     async fn start_node(&self, number: usize, spec: NodeSpec) {
         let NodeSpec { kind, name, slots, engine } = spec;
         let address = self.proxies.get(&name).map_or(self.address, |proxy| proxy.address);
-        let gateway = Url::parse(&format!("http://{address}")).expect("an address");
+        let scheme = if self.itself.is_some() { "https" } else { "http" };
+        let gateway = Url::parse(&format!("{scheme}://{address}")).expect("an address");
         let folder = self.folder.path().join(&name);
         let mut node = NodeConfig::new(gateway, kind, &name, folder);
+        node.gateway_trust = self.itself.clone().map(GatewayTrust::Itself);
         node.join_token = Some(self.join_token(number, kind).await);
         let metrics = Arc::new(NodeMetrics::register(&self.metrics, kind));
         let (context, scope) = (NodeContext { engine, metrics }, self.scope.child());

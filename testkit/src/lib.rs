@@ -1,7 +1,8 @@
 //! What the tests of this project share: tiny firmwares and adapters, a mock engine, whole clusters in one
-//! process, an OpenAI client, a real Postgres, a real Redis, a real Prometheus.
+//! process, an OpenAI client, a real Postgres, a real Redis, a real Prometheus, an authority.
 //! Owns: things made up for tests, each named as such. Never: anything that ships.
 
+mod certificates;
 #[cfg(feature = "cluster")]
 mod client;
 #[cfg(feature = "cluster")]
@@ -22,6 +23,7 @@ pub mod replay;
 
 #[cfg(feature = "cluster")]
 pub use bench::{LoraSpec, gguf, lora_files, write_lora};
+pub use certificates::Certificates;
 #[cfg(feature = "cluster")]
 pub use client::{Client, Streamed};
 #[cfg(feature = "cluster")]

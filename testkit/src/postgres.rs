@@ -12,27 +12,35 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use store::{PostgresRegistry, PostgresUrl, Registry as _};
 use tokio::sync::OnceCell;
 
-/// `$1` is the folder of Postgres's programs. Nothing is synced: a crash of the machine ends the test too.
+/// `$1` is the folder of Postgres's programs, `$2` more options of the server. Nothing is synced: a crash of the machine ends the test too.
 const KEEPER: &str = r#"
 set -e
 folder=$(mktemp -d "${TMPDIR:-/tmp}/firmament-postgres.XXXXXX")
 trap '"$1/pg_ctl" -D "$folder/data" -m immediate -s stop || true; rm -rf "$folder"' EXIT
 failed() { cat "$folder/log" >&2; exit 1; }
 "$1/initdb" -D "$folder/data" -U firmament -A trust -E UTF8 --locale=C --no-sync >"$folder/log" 2>&1 || failed
-printf 'local all guarded scram-sha-256\nlocal all all trust\n' >"$folder/data/pg_hba.conf"
-options="-c fsync=off -c listen_addresses= -c max_connections=200 -c shared_buffers=32MB -k $folder"
+printf 'local all guarded scram-sha-256\nlocal all all trust\nhostssl all all 127.0.0.1/32 trust\n' >"$folder/data/pg_hba.conf"
+if [ -n "${TLS_KEY:-}" ]; then
+    umask 077
+    printf %s "$TLS_CERTIFICATE" >"$folder/data/server.crt"
+    printf %s "$TLS_KEY" >"$folder/data/server.key"
+fi
+options="-c fsync=off -c listen_addresses= -c max_connections=200 -c shared_buffers=32MB -k $folder $2"
 "$1/pg_ctl" -D "$folder/data" -l "$folder/log" -o "$options" -s -w start || failed
 echo "$folder"
 read -r _ || true
 "#;
 
 const TEMPLATE: &str = "registry";
+/// Of the socket's name.
+const PORT: u16 = 5432;
 
 /// A running server. It ends with this value or this process, whichever is first.
 pub struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
     keeper: Child,
+    port: u16,
     databases: AtomicU32,
     template: OnceCell<()>,
 }
@@ -79,9 +87,26 @@ impl Postgres {
     /// # Panics
     /// PostgreSQL is not installed or does not start; the message says what to do.
     pub fn start() -> Self {
+        Self::start_with(PORT, "", &[])
+    }
+
+    /// The same, on a port of this machine too, which speaks nothing but TLS with this certificate and key.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`] does.
+    pub fn start_with_tls(certificate_and_key: &[PathBuf; 2]) -> Self {
+        let files = certificate_and_key.each_ref().map(std::fs::read_to_string);
+        let [certificate, key] = files.map(|text| text.expect("it is there"));
+        let port = crate::redis::free_port();
+        let options = format!("-c ssl=on -c listen_addresses=127.0.0.1 -c port={port}");
+        Self::start_with(port, &options, &[("TLS_CERTIFICATE", certificate), ("TLS_KEY", key)])
+    }
+
+    fn start_with(port: u16, options: &str, environment: &[(&str, String)]) -> Self {
         let programs = programs().expect("PostgreSQL is missing: apt-get install postgresql");
         let mut keeper = as_owner("sh");
-        keeper.args(["-c", KEEPER, "sh"]).arg(&programs);
+        keeper.args(["-c", KEEPER, "sh"]).arg(&programs).arg(options);
+        keeper.envs(environment.iter().map(|(name, value)| (name, value)));
         std::os::unix::process::CommandExt::process_group(&mut keeper, 0); // Ctrl-C is for the test
         keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut keeper = keeper.spawn().expect("a shell starts");
@@ -96,7 +121,7 @@ impl Postgres {
         }
         let folder = PathBuf::from(line.trim_end());
         let (databases, template) = (AtomicU32::new(0), OnceCell::new());
-        Self { programs, folder, keeper, databases, template }
+        Self { programs, folder, keeper, port, databases, template }
     }
 
     /// A new database with this release's schema.
@@ -114,6 +139,11 @@ impl Postgres {
     /// The database cannot be made.
     pub fn empty_database(&self) -> Database<'_> {
         self.new_database("")
+    }
+
+    /// The database as it is reached by the host's name, with more parameters of the URL.
+    pub fn url_by_host(&self, database: &Database<'_>, parameters: &str) -> String {
+        format!("postgres://firmament@127.0.0.1:{}/{}?{parameters}", self.port, database.name)
     }
 
     /// Ends the server at once, as a crash does: connections break, nothing is finished.
@@ -152,13 +182,16 @@ impl Postgres {
     }
 
     fn named(&self, name: &str) -> Database<'_> {
-        let url = format!("postgres://firmament@localhost/{name}?host={}", self.folder.display());
+        let Self { folder, port, .. } = self;
+        let folder = folder.display();
+        let url = format!("postgres://firmament@localhost:{port}/{name}?host={folder}");
         Database { server: self, name: name.to_owned(), url }
     }
 
     fn sql(&self, database: &str, statements: &str) -> String {
         let mut psql = Command::new("psql");
-        psql.arg("-h").arg(&self.folder).args(["-U", "firmament", "-d", database, "-XqAt"]);
+        psql.arg("-h").arg(&self.folder).args(["-p", &self.port.to_string()]);
+        psql.args(["-U", "firmament", "-d", database, "-XqAt"]);
         let output = psql.args(["-v", "ON_ERROR_STOP=1", "-c", statements]).output();
         let output = output.expect("psql starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

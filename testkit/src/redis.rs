@@ -2,9 +2,11 @@
 //! but what a test asks it to save, and with the faults that a Redis can have.
 
 use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
 use std::hash::BuildHasher as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,14 @@ pub struct Redis {
     folder: TempDir,
     port: u16,
     password: Option<&'static str>,
+    tls: Option<Tls>,
     running: Option<Running>,
+}
+
+/// A second port, which speaks TLS.
+struct Tls {
+    port: u16,
+    arguments: Vec<OsString>,
 }
 
 struct Running {
@@ -50,9 +59,26 @@ impl Redis {
         Self::open(Some(password))
     }
 
+    /// Starts one that speaks TLS too, with this certificate and key.
+    ///
+    /// # Panics
+    /// Redis is not installed or does not start.
+    pub fn with_tls([certificate, key]: &[PathBuf; 2]) -> Self {
+        let port = free_port();
+        let text = port.to_string();
+        let arguments = ["--tls-port", &text, "--tls-auth-clients", "no", "--tls-cert-file"];
+        let mut arguments: Vec<OsString> = arguments.map(Into::into).into();
+        arguments.extend([certificate.into(), "--tls-key-file".into(), key.into()]);
+        Self::open_with(None, Some(Tls { port, arguments }))
+    }
+
     fn open(password: Option<&'static str>) -> Self {
+        Self::open_with(password, None)
+    }
+
+    fn open_with(password: Option<&'static str>, tls: Option<Tls>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut redis = Self { folder, port: free_port(), password, running: None };
+        let mut redis = Self { folder, port: free_port(), password, tls, running: None };
         redis.start_again();
         redis
     }
@@ -61,6 +87,15 @@ impl Redis {
     pub fn url(&self) -> String {
         let password = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
         format!("redis://{password}127.0.0.1:{}", self.port)
+    }
+
+    /// `rediss://127.0.0.1:...`
+    ///
+    /// # Panics
+    /// It does not speak TLS.
+    pub fn tls_url(&self) -> String {
+        let tls = self.tls.as_ref().expect("it was started so");
+        format!("rediss://127.0.0.1:{}", tls.port)
     }
 
     /// Stops it at once; what it held is lost.
@@ -81,6 +116,9 @@ impl Redis {
         command.args(["-c", GUARD, "sh", folder]);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir", folder]);
         command.args(["--save", "", "--appendonly", "no"]);
+        if let Some(tls) = &self.tls {
+            command.args(&tls.arguments);
+        }
         if let Some(password) = self.password {
             command.args(["--requirepass", password]);
         }

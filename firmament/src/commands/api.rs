@@ -9,6 +9,7 @@ use protocol::openai::ErrorBody;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tls::{Authorities, Trust};
 
 use crate::cli::Server;
 use crate::failure::{Exit, Failure};
@@ -34,10 +35,26 @@ impl Api {
         let base = base.ok_or_else(|| {
             Failure::usage(anyhow!("`{}` is not an http or https address", server.url))
         })?;
-        let base = without_version(base);
+        let authorities = server.ca_file.as_deref().map(Authorities::read).transpose()?;
+        let trust = authorities.as_ref().map(Trust::authorities);
+        Self::with_trust(server, without_version(base), trust.as_ref())
+    }
+
+    /// A client of a gateway in this process.
+    #[cfg(feature = "up")]
+    pub fn of_itself(server: &Server, trust: Option<&Trust>) -> Result<Self, Failure> {
+        Self::with_trust(server, Url::parse(&server.url).map_err(Failure::usage)?, trust)
+    }
+
+    fn with_trust(server: &Server, base: Url, trust: Option<&Trust>) -> Result<Self, Failure> {
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(SILENCE_MAX);
-        // On this machine neither a proxy nor the certificates of authorities matter.
-        let client = if is_here(&base) { client.no_proxy().tls_certs_only([]) } else { client };
+        // On this machine no proxy matters, and on plain HTTP no certificate.
+        let client = if is_here(&base) { client.no_proxy() } else { client };
+        let client = match trust {
+            Some(trust) => client.tls_backend_preconfigured(trust.client()),
+            None if is_here(&base) && base.scheme() == "http" => client.tls_certs_only([]),
+            None => client,
+        };
         let advice = "install ca-certificates, or set SSL_CERT_FILE";
         let client = client.build().map_err(|error| Failure::new(error, advice))?;
         Ok(Self { base, key: server.api_key.clone(), client })
@@ -134,16 +151,21 @@ impl Api {
     /// No answer came.
     pub fn unreachable(&self, error: reqwest::Error) -> Failure {
         let host = self.base.authority().rsplit('@').next().unwrap_or_default().to_owned();
+        let fault = tls::fault(&error);
         let error =
             anyhow::Error::new(error.without_url()).context(format!("no answer from {host}"));
+        let Some(fault) = fault else {
+            let advice = "start a server with `firmament up`, or name another with --url";
+            return Failure::with(Exit::Unreachable, error, advice);
+        };
         // What rustls says when an answer is no TLS at all.
         let plain = format!("{error:#}").contains("InvalidContentType");
         let advice = if plain {
             "that server speaks plain http: begin --url with http://"
         } else {
-            "start a server with `firmament up`, or name another with --url"
+            "name the authority of its certificate with --ca-file, and dial a name that it is made out to"
         };
-        Failure::with(Exit::Unreachable, error, advice)
+        Failure::with(Exit::Unreachable, anyhow!("no TLS with {host}: {fault}"), advice)
     }
 }
 
@@ -164,9 +186,11 @@ fn is_here(url: &Url) -> bool {
 /// What a server's refusal means for the command.
 async fn refused(response: Response) -> Failure {
     let status = response.status();
-    let body: Option<ErrorBody> = response.json().await.ok();
+    let text = response.text().await.unwrap_or_default();
+    let body: Option<ErrorBody> = serde_json::from_str(&text).ok();
+    let said: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
     let (message, code) = body.map_or_else(
-        || (format!("the server answered {status}"), None),
+        || (format!("the server answered {status}: {said}"), None),
         |body| (body.error.message, body.error.code),
     );
     let code = code.map(|code| format!(" ({code})")).unwrap_or_default();

@@ -192,7 +192,7 @@ async fn port(listen: SocketAddr) -> Check {
 
 /// Whether what holds the address is a server of ours: it has our name in its description.
 async fn is_our_own(address: SocketAddr) -> bool {
-    let server = Server { url: format!("http://{address}"), api_key: None };
+    let server = Server { url: format!("http://{address}"), ..Server::default() };
     let Ok(api) = Api::new(&server) else { return false };
     let asked = api.answer::<Value>(api.request(Method::GET, &["openapi.json"]));
     let answer = tokio::time::timeout(OWN_SERVER_MAX, asked).await;

@@ -6,6 +6,8 @@ pub mod api;
 pub mod bench;
 #[cfg(feature = "gateway")]
 pub mod bench_jobs;
+#[cfg(feature = "gateway")]
+pub mod ca;
 pub mod chat;
 pub mod doctor;
 pub mod file;
@@ -41,6 +43,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::DeviceAgent(arguments) => roles::device_agent::run(*arguments, &data).await,
         #[cfg(feature = "gateway")]
         Command::Migrate(arguments) => roles::gateway::migrate(&arguments, &data, output).await,
+        #[cfg(feature = "gateway")]
+        Command::Ca(action) => ca::run(&action, output),
         Command::Chat(arguments) => chat::run(arguments, output).await,
         Command::Firmware(action) => firmware::run(action, &data, output).await,
         Command::Adapter(action) => adapter::run(action, output).await,

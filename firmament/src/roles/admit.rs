@@ -27,7 +27,8 @@ pub struct AdmitArguments {
     /// Let in a reader of metrics by the API key in this file.
     #[arg(long, env = "FIRMAMENT_METRICS_KEY_FILE", value_name = "FILE")]
     metrics_key_file: Option<PathBuf>,
-    /// Let workers enrol with the join token in this file, `fmt1.<id>.<64 hex digits>`.
+    /// Let workers enrol with the join token in this file, `fmt1.<id>.<64 hex digits>`, with
+    /// `.<fingerprint of the cluster's authority>` behind it where there is one.
     #[arg(long, env = "FIRMAMENT_WORKER_TOKEN_FILE", value_name = "FILE")]
     worker_token_file: Option<PathBuf>,
     /// Let devices enrol with the join token in this file.

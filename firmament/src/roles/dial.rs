@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use node::{NodeConfig, NodeError, Url};
+use node::{GatewayTrust, NodeConfig, NodeError, Url};
 use protocol::link::JoinToken;
 use protocol::{NodeId, NodeKind};
+use tls::Authorities;
 
 use crate::data::DataDir;
 use crate::failure::{Exit, Failure};
@@ -36,6 +37,10 @@ pub struct DialArguments {
         conflicts_with = "join_token"
     )]
     join_token_file: Option<PathBuf>,
+    /// PEM file with the authority that the gateway's certificate comes from [default: the one whose
+    /// fingerprint the join token has, or that an earlier link has shown, or those that this system trusts].
+    #[arg(long, env = "FIRMAMENT_GATEWAY_CA", value_name = "FILE")]
+    gateway_ca: Option<PathBuf>,
 }
 
 impl DialArguments {
@@ -49,8 +54,21 @@ impl DialArguments {
         let first = self.gateway.first().expect("`clap` requires one").clone();
         let config = NodeConfig::new(first, kind, kind.as_str(), data.node(kind));
         let (gateways, join_token) = (self.gateway.clone(), self.join_token()?);
+        let gateway_trust = self.gateway_trust()?;
         let on_link = Some(say_linked as _);
-        Ok(NodeConfig { gateways, join_token, adapter_budget_bytes, on_link, ..config })
+        Ok(NodeConfig {
+            gateways,
+            gateway_trust,
+            join_token,
+            adapter_budget_bytes,
+            on_link,
+            ..config
+        })
+    }
+
+    fn gateway_trust(&self) -> Result<Option<GatewayTrust>, Failure> {
+        let authorities = self.gateway_ca.as_deref().map(Authorities::read).transpose()?;
+        Ok(authorities.map(GatewayTrust::Authorities))
     }
 
     fn join_token(&self) -> Result<Option<JoinToken>, Failure> {
@@ -68,6 +86,10 @@ fn say_linked(config: &NodeConfig, gateway: &Url, node: &NodeId) {
 /// A node that could not go on.
 pub fn ended(error: NodeError) -> Failure {
     let advice = match error {
+        NodeError::Plain(_) => "begin --gateway with https://",
+        NodeError::OtherPin | NodeError::Authority { .. } => {
+            "check --gateway-ca; without it the node goes by its join token"
+        }
         NodeError::EngineStopped => "start it again; the log says why the engine stopped",
         _ => "check --gateway and, for a new machine, --join-token (from `firmament node invite`)",
     };

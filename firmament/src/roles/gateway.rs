@@ -10,6 +10,7 @@ use protocol::FirmwareId;
 use scheduler::{SchedulerConfig, SchedulerContext};
 use serde_json::json;
 use telemetry::{Clock, Scope, SystemClock, Tracer};
+use tls::Trust;
 
 use super::admit::AdmitArguments;
 use super::blobs::BlobArguments;
@@ -90,6 +91,11 @@ impl Front {
         self.gateway.address()
     }
 
+    /// What clients in this process believe it by; nothing if it does not speak TLS.
+    pub fn itself(&self) -> Option<Trust> {
+        self.gateway.itself()
+    }
+
     /// Answers until `gateway` is cancelled; the scheduler lives in `scope`.
     pub fn start(self, gateway: &Scope, scope: &Scope) {
         if let Some((config, context)) = self.scheduler {
@@ -125,8 +131,9 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let front = Front::bind(arguments.gateway, scheduler, &record, &tracer, None).await?;
     let address = front.address();
     let (scope, answering) = (Scope::new(), Scope::new());
+    let scheme = if front.itself().is_some() { "https" } else { "http" };
     front.start(&answering, &scope);
-    print(&format!("listening http://{address}"));
+    print(&format!("listening {scheme}://{address}"));
     super::until_told(&scope).await?;
     super::say_draining(None);
     super::end(&answering, drain).await;
@@ -161,6 +168,12 @@ fn refused(error: GatewayError) -> Failure {
             Failure::with(Exit::InUse, error, advice)
         }
         GatewayError::Advertise => Failure::with(Exit::Usage, error, "say --advertise HOST:PORT"),
+        GatewayError::Tls(error) => error.into(),
+        GatewayError::ClusterAuthority => Failure::with(
+            Exit::Usage,
+            error,
+            "say --cluster-ca FILE, which `firmament ca init` makes",
+        ),
         GatewayError::Store(error) => super::record::broken(error),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use store::{RedisConfig, RedisLiveState, StoreError};
+use tls::Authorities;
 
 use super::record::Record;
 use crate::failure::{Exit, Failure};
@@ -14,13 +15,17 @@ use crate::secret;
 /// Settings of the live state.
 #[derive(Debug, Clone, Args)]
 pub struct LiveArguments {
-    /// Redis for presence, routing, rate limits and stream logs, as redis://user:password@host:6379/0
-    /// [default: in this process].
+    /// Redis for presence, routing, rate limits and stream logs, as redis://user:password@host:6379/0, or
+    /// with rediss:// over TLS [default: in this process].
     #[arg(long, env = "FIRMAMENT_LIVE", hide_env_values = true, value_name = "URL")]
     live: Option<SecretString>,
     /// Read that address from this file, as a container is given secrets.
     #[arg(long, env = "FIRMAMENT_LIVE_FILE", value_name = "FILE", conflicts_with = "live")]
     live_file: Option<PathBuf>,
+    /// PEM file with the authority that the certificate of a rediss:// server comes from [default: those that
+    /// this system trusts].
+    #[arg(long, env = "FIRMAMENT_LIVE_CA", value_name = "FILE")]
+    live_ca: Option<PathBuf>,
 }
 
 impl LiveArguments {
@@ -38,6 +43,10 @@ impl LiveArguments {
         };
         let address = address.expose_secret();
         let mut config = RedisConfig::new(address, rand::random()).map_err(Failure::usage)?;
+        if let Some(file) = &self.live_ca {
+            let pem = Authorities::read(file)?.to_pem().into_bytes();
+            config = config.with_authorities(pem).map_err(Failure::usage)?;
+        }
         config.metrics = Arc::clone(&record.metrics);
         let live = RedisLiveState::connect(config).await.map_err(away)?;
         Ok(Record { live: Arc::new(live), shared: true, ..record })
@@ -65,7 +74,8 @@ mod tests {
     async fn open(folder: &tempfile::TempDir, live: Option<String>) -> Result<Record, Failure> {
         let data = DataDir::new(Some(folder.path().to_owned()))?;
         let record = Record::open(&data, &RegistryArguments::default()).await?;
-        LiveArguments { live: live.map(SecretString::from), live_file: None }.open(record).await
+        let live = live.map(SecretString::from);
+        LiveArguments { live, live_file: None, live_ca: None }.open(record).await
     }
 
     #[tokio::test]
@@ -99,7 +109,7 @@ mod tests {
             assert!(shown.contains("live state"), "{shown}");
             assert!(!shown.contains("hush") && !shown.contains("hash"), "{shown}");
         }
-        let arguments = LiveArguments { live: Some(right.into()), live_file: None };
+        let arguments = LiveArguments { live: Some(right.into()), live_file: None, live_ca: None };
         assert!(!format!("{arguments:?}").contains("hush"));
     }
 }

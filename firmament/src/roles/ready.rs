@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use protocol::api::NodeInfo;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tls::Trust;
 
 use crate::cli::Server;
 use crate::commands::api::Api;
@@ -17,18 +18,25 @@ const READY_MAX: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(25);
 
 /// How this process reaches its own gateway.
-pub fn own_url(address: SocketAddr) -> String {
+pub fn own_url(address: SocketAddr, secure: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    let scheme = if secure { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// Waits until `nodes` nodes are alive and one token was generated through the gateway.
-pub async fn wait(url: &str, api_key: Option<String>, nodes: usize) -> Result<(), Failure> {
-    let api = Api::new(&Server { url: url.to_owned(), api_key })?;
+pub async fn wait(
+    url: &str,
+    trust: Option<&Trust>,
+    api_key: Option<String>,
+    nodes: usize,
+) -> Result<(), Failure> {
+    let server = Server { url: url.to_owned(), api_key, ca_file: None };
+    let api = Api::of_itself(&server, trust)?;
     let ready = async {
         while alive(&api).await? < nodes {
             tokio::time::sleep(POLL).await;

@@ -10,13 +10,14 @@ use ::engine::Engine;
 use clap::Args;
 use device_agent::{DeviceAgentConfig, DeviceAgentContext, DeviceMetrics};
 use gateway::{ApiToken, GatewayConfig, LOCAL_TENANT, Right};
-use node::{Identity, NodeConfig, NodeContext, NodeError, NodeMetrics};
+use node::{GatewayTrust, Identity, NodeConfig, NodeContext, NodeError, NodeMetrics};
 use protocol::link::JoinToken;
 use protocol::{NodeKind, TenantId};
 use scheduler::SchedulerConfig;
 use store::registry::ApiKey;
 use telemetry::{Metrics, Scope, Tracer};
 use time::{Duration, OffsetDateTime};
+use tls::Trust;
 use worker::{WorkerConfig, WorkerContext};
 
 use super::engine::EngineArguments;
@@ -58,6 +59,8 @@ struct Up<'a> {
     metrics: Arc<Metrics>,
     tracer: Tracer,
     url: String,
+    /// By what the process knows its own gateway, where that speaks TLS.
+    trust: Option<Trust>,
     /// The gateway.
     answering: Scope,
     /// The nodes.
@@ -80,13 +83,15 @@ pub async fn run(arguments: Arguments, data: &DataDir) -> Result<(), Failure> {
     let front = Front::bind(gateway, Some(scheduler), &record, &tracer, Some(known.id())).await?;
     let address = front.address();
     let keyless = arguments.gateway.listen.ip().is_loopback() && !arguments.gateway.require_key;
-    let url = ready::own_url(address);
+    let trust = front.itself();
+    let url = ready::own_url(address, trust.is_some());
     let up = Up {
         data,
         record,
         metrics,
         tracer,
         url,
+        trust,
         answering: Scope::new(),
         working: Scope::new(),
         rest: Scope::new(),
@@ -129,7 +134,7 @@ impl Up<'_> {
         let (device, worker) = self.nodes(arguments, engine).await?;
         let ready = async {
             let key = if keyless { None } else { Some(self.probe_key().await?) };
-            ready::wait(&self.url, key, 2).await?;
+            ready::wait(&self.url, self.trust.as_ref(), key, 2).await?;
             print(&format!("ready {}", self.url));
             if !keyless {
                 note("callers need an API key: make one with `firmament key create --offline`");
@@ -181,7 +186,15 @@ impl Up<'_> {
         // The gateway tells callers that time is up; nodes that left first would look lost.
         let drain_max = arguments.gateway.drain_timeout + super::SHUTDOWN_SPARE / 2;
         let tracer = self.tracer.clone();
-        Ok(NodeConfig { join_token, adapter_budget_bytes, drain_max, tracer, ..config })
+        let gateway_trust = self.trust.clone().map(GatewayTrust::Itself);
+        Ok(NodeConfig {
+            gateway_trust,
+            join_token,
+            adapter_budget_bytes,
+            drain_max,
+            tracer,
+            ..config
+        })
     }
 
     /// A token that lets one node in, for a few minutes.

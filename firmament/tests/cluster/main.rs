@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use common::{done, json, refused, until};
 use rig::{Cluster, GONE};
-use testkit::{Client, Postgres, Streamed, tiny_lora, write_lora};
+use testkit::{Postgres, Streamed, tiny_lora, write_lora};
 use tokio::task::JoinSet;
-use traffic::{Said, Traffic, body, chat, http};
+use traffic::{Said, Traffic, body, chat, client, http};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_cluster_answers_through_every_gateway_whatever_dies() {
@@ -82,7 +82,7 @@ async fn every_node_is_reached_through_both_gateways(cluster: &Cluster) {
     let held = cluster.held(one);
     assert_eq!(held.values().map(BTreeSet::len).collect::<BTreeSet<_>>(), [2, 3].into());
     for url in &cluster.urls {
-        let ready = async || Client::new(url).get("/health/ready").await.status().is_success();
+        let ready = async || client(url).get("/health/ready").await.status().is_success();
         testkit::eventually("the gateway is ready", ready).await;
         let reached = flood(cluster, url).await;
         for (gateway, nodes) in &held {
@@ -94,7 +94,7 @@ async fn every_node_is_reached_through_both_gateways(cluster: &Cluster) {
     let whole = chat(&http(), one, &cluster.key, "default", 40).await.expect("it is answered");
     for url in &cluster.urls {
         let path = "/v1/chat/completions";
-        let streamed = Client::new(url).stream(path, &body("default", 40, true)).await;
+        let streamed = client(url).stream(path, &body("default", 40, true)).await;
         assert!(streamed.done && streamed.chunks.len() > 2);
         assert_eq!(streamed.chat_text(), whole.text, "streamed through {url}");
     }
@@ -173,7 +173,7 @@ async fn postgres_goes_away(cluster: &Cluster) {
     assert_eq!(submit(cluster, one).await, 503, "nothing can be promised");
     assert!(asked.elapsed() < Duration::from_secs(2), "it says so after {:?}", asked.elapsed());
     Postgres::shared().recover();
-    let listed = async || Client::new(one).get("/v1/nodes").await.status().is_success();
+    let listed = async || client(one).get("/v1/nodes").await.status().is_success();
     testkit::eventually("the registry is back", listed).await;
     assert_eq!(submit(cluster, one).await, 404, "there is no such file");
     traffic.stop("Postgres was restarted").await;
@@ -247,7 +247,7 @@ async fn a_gateway_dies(cluster: &mut Cluster) {
 async fn streams(cluster: &Cluster, url: &str, count: usize) -> JoinSet<Streamed> {
     let mut streams = JoinSet::new();
     for _ in 0..count {
-        let client = Client::new(url);
+        let client = client(url);
         streams.spawn(async move {
             client.stream("/v1/chat/completions", &body("default", 900, true)).await
         });
@@ -261,7 +261,7 @@ async fn streams(cluster: &Cluster, url: &str, count: usize) -> JoinSet<Streamed
 async fn a_gateway_stops(cluster: &mut Cluster) {
     cluster.b = Some(cluster.gateway(1));
     let [stops, stays] = cluster.urls.clone();
-    let ready = async || Client::new(&stays).get("/health/ready").await.status().is_success();
+    let ready = async || client(&stays).get("/health/ready").await.status().is_success();
     testkit::eventually("the other is ready", ready).await;
     let streams = streams(cluster, &stops, 6).await;
     let traffic = Traffic::start(std::slice::from_ref(&stays), &cluster.key);

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{Database, Postgres, Redis};
 
-use crate::common::{Role, done, json, tiny, until};
+use crate::common::{Role, authority, done, json, tiny, until};
+use crate::traffic::{client, trust};
 
 pub struct Cluster {
     pub database: Database<'static>,
@@ -36,6 +37,9 @@ const NODES: [(&str, &str, bool); 5] = [
     ("device-c", "device-agent", true),
 ];
 
+/// The names of their certificates.
+const GATEWAYS: [&str; 2] = ["gateway-0", "gateway-1"];
+
 impl Cluster {
     pub fn start() -> Self {
         let (database, redis, front) =
@@ -47,7 +51,15 @@ impl Cluster {
         let shared = tempfile::tempdir().expect("a folder");
         std::fs::write(secret(&shared), "a secret of this test's gateways, 32 bytes")
             .expect("written");
-        let urls = [free_port(0), free_port(1)].map(|port| format!("http://127.0.0.1:{port}"));
+        let urls = [free_port(0), free_port(1)].map(|port| format!("https://127.0.0.1:{port}"));
+        let ca =
+            authority(front.path()).parent().expect("it lies in a folder").display().to_string();
+        done(front.path(), &["ca", "init", "--dir", &ca]);
+        for name in GATEWAYS {
+            let issue = ["ca", "issue", "--dir", &ca, "--name", name, "--san", "127.0.0.1"];
+            done(front.path(), &issue);
+        }
+        trust(front.path());
         let mut cluster = Self {
             key: key["secret"].as_str().expect("a key").to_owned(),
             database,
@@ -80,13 +92,18 @@ impl Cluster {
     pub fn gateway(&self, number: usize) -> Role {
         let home = self.home(&format!("gateway-{number}"));
         like(self.front.path(), &home);
-        let listen = self.urls[number].trim_start_matches("http://").to_owned();
+        let listen = self.urls[number].trim_start_matches("https://").to_owned();
+        let ca = authority(self.front.path());
+        let file = |end: &str| ca.with_file_name(GATEWAYS[number]).with_extension(end);
+        let [ca, certificate, key] =
+            [ca.clone(), file("crt"), file("key")].map(|path| path.display().to_string());
         let (secret, blobs) = (secret(&self.shared), self.shared.path().join("blobs"));
         let (secret, blobs) = (secret.display().to_string(), blobs.display().to_string());
         let redis = self.redis.url();
         let arguments = [
             &["gateway", "--no-scheduler", "--listen", &listen, "--registry", &self.database.url][..],
             &["--live", &redis, "--cluster-secret-file", &secret, "--blobs", &blobs],
+            &["--tls-cert", &certificate, "--tls-key", &key, "--cluster-ca", &ca],
             &["--placement-wait", "20s", "--linger", "1s"],
         ];
         Role::start(&home, &arguments.concat(), "listening ")
@@ -167,7 +184,7 @@ impl Cluster {
 
     /// One number of a gateway's `/metrics`.
     pub async fn metric(&self, url: &str, name: &str) -> Option<f64> {
-        let text = testkit::Client::new(url).get("/metrics").await.text().await.ok()?;
+        let text = client(url).get("/metrics").await.text().await.ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line?.trim().parse().ok()
     }

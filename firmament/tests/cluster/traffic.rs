@@ -1,11 +1,16 @@
 //! Callers that ask again and again, and note each answer.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use testkit::Client;
+use tls::{Authorities, Trust};
 use tokio::task::JoinSet;
+
+use crate::common::authority;
 
 /// What a chat was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +27,26 @@ pub fn body(model: &str, tokens: u32, stream: bool) -> Value {
     })
 }
 
+/// By what callers know the gateways of this process's one cluster.
+static TRUST: OnceLock<Trust> = OnceLock::new();
+
+/// Takes note of the authority by which the gateways are known.
+pub fn trust(front: &Path) {
+    let authorities = Authorities::read(&authority(front)).expect("it was made");
+    TRUST.set(Trust::authorities(&authorities)).expect("there is one cluster");
+}
+
+fn trusted() -> &'static Trust {
+    TRUST.get().expect("the cluster has an authority")
+}
+
+pub fn client(url: &str) -> Client {
+    Client::trusting(url, trusted())
+}
+
 pub fn http() -> reqwest::Client {
-    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
-    http.expect("a client without TLS")
+    let http = reqwest::Client::builder().no_proxy();
+    http.tls_backend_preconfigured(trusted().client()).build().expect("a client")
 }
 
 /// One chat; an error says what came instead of an answer.

@@ -16,10 +16,18 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub fn firmament(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firmament"));
     command.env_clear().env("FIRMAMENT_DATA", data).stdin(Stdio::null());
+    if authority(data).is_file() {
+        command.env("FIRMAMENT_CA_FILE", authority(data));
+    }
     for kept in ["PATH", "HOME", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "PIP_INDEX_URL"] {
         command.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }
     command
+}
+
+/// Where a data directory has the authority of the gateways that its commands ask, if they speak TLS.
+pub fn authority(data: &Path) -> PathBuf {
+    data.join("ca/ca.crt")
 }
 
 /// Runs a command to its end.

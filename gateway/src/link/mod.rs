@@ -33,10 +33,11 @@ use scheduler::core::{GatewayPresence, NodePresence, Snapshot};
 use store::{Blobs, LiveState, Registry};
 use telemetry::{Clock, Metrics, Scope};
 use time::OffsetDateTime;
+use tls::Trust;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::dispatch::{Events, ExecuteContext, Nodes};
-use crate::peer::{self, ClusterSecret, Peers};
+use crate::peer::{self, ClusterSecret, PeerKeys, Peers};
 
 pub use config::LinkConfig;
 use live::Link;
@@ -64,6 +65,8 @@ pub struct LinkContext {
     /// What the gateways of the cluster prove themselves with; without it they carry no work for each
     /// other.
     pub secret: Option<ClusterSecret>,
+    /// Whom it believes to be another gateway; without it gateways dial each other without TLS.
+    pub trust: Option<Trust>,
     /// For the registry's times.
     pub clock: Arc<dyn Clock>,
     /// Owns the links' tasks; its cancel closes them.
@@ -91,8 +94,9 @@ impl Links {
     pub fn new(config: LinkConfig, context: LinkContext, metrics: &Metrics) -> Self {
         let changes = watch::channel(0).0;
         let peers = context.secret.clone().map(|secret| {
+            let keys = PeerKeys { secret, trust: context.trust.clone() };
             let (me, scope) = (context.gateway.id.clone(), context.scope.clone());
-            Peers::new(me, secret, config.clone(), changes.clone(), metrics, scope)
+            Peers::new(me, keys, config.clone(), changes.clone(), metrics, scope)
         });
         Self(Arc::new(Inner {
             config,

@@ -1,8 +1,9 @@
 //! The accept loop. It is our own because `axum::serve` gives hyper no timer, and without one a head
 //! that never ends holds its connection for ever.
-//! Owns: connections, their caps and deadlines, draining. Never: what a request means.
+//! Owns: connections, their caps and deadlines, their TLS, draining. Never: what a request means.
 
 mod admission;
+mod door;
 mod stall;
 
 use std::convert::Infallible;
@@ -20,7 +21,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use telemetry::Scope;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
@@ -28,6 +30,7 @@ use crate::app::App;
 use crate::config::GatewayConfig;
 use crate::http::Peer;
 use admission::Connections;
+use door::Door;
 use stall::StallGuard;
 
 const HEADER_BYTES_MAX: usize = 64 << 10;
@@ -49,6 +52,10 @@ pub async fn serve(
     scope: &Scope,
 ) -> Instant {
     let connections = Arc::new(Connections::new(&app.config, Arc::clone(&app.metrics)));
+    let door = app.secure.as_ref().map(|secure| {
+        let acceptor = secure.certificate.listener().into();
+        Door::new(acceptor, app.config.header_timeout, Arc::clone(&app.metrics))
+    });
     let running = Scope::new();
     let mut over = pin!(async {
         scope.cancelled().await;
@@ -71,10 +78,19 @@ pub async fn serve(
             }
         };
         let Some(place) = connections.enter(peer.ip()) else { continue };
+        let _ = stream.set_nodelay(true);
         let (router, config, ending) = (router.clone(), app.config.clone(), running.clone());
         let peer = Peer { address: peer, listener: address };
+        let door = door.clone();
         running.spawn("connection", async move {
-            connection(stream, peer, router, &config, &ending).await;
+            match door {
+                None => connection(stream, peer, router, &config, &ending).await,
+                Some(door) => {
+                    if let Some(stream) = door.open(stream, &ending).await {
+                        connection(stream, peer, router, &config, &ending).await;
+                    }
+                }
+            }
             drop(place);
         });
     };
@@ -91,13 +107,12 @@ pub async fn serve(
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     router: Router,
     config: &GatewayConfig,
     scope: &Scope,
 ) {
-    let _ = stream.set_nodelay(true);
     let began = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&began);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {

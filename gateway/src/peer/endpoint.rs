@@ -38,7 +38,7 @@ pub(crate) async fn peer(
         let inner = peers.clone();
         let served = async move {
             let mut assembler = Assembler::new(Limits::default());
-            let (me, secret) = (&inner.0.me, &inner.0.secret);
+            let (me, secret) = (&inner.0.me, &inner.0.keys.secret);
             let greeting = greet(&mut socket, &mut assembler, me, secret);
             let greeted = tokio::time::timeout(inner.0.config.handshake_max, greeting).await;
             drop(permit);

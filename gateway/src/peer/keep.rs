@@ -22,7 +22,7 @@ pub(super) async fn keep(peers: Peers, peer: Arc<Peer>) {
     while !peer.gone.is_cancelled() {
         let dialled = tokio::select! {
             () = peer.gone.cancelled() => break,
-            dialled = dial(&peer.address, &peers.0.me, &peer.id, &peers.0.secret) => dialled,
+            dialled = dial(&peer.address, &peers.0.me, &peer.id, &peers.0.keys) => dialled,
         };
         let ended = match dialled {
             Ok(dialled) => {

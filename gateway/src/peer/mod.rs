@@ -22,12 +22,14 @@ use protocol::peer::{Forward, ToHolder};
 use protocol::{GatewayId, NodeId, Work, WorkError};
 use scheduler::core::{GatewayPresence, Snapshot};
 use telemetry::{Metrics, Scope};
+use tls::Trust;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::{Events, ExecuteContext};
 use crate::link::{LinkConfig, Mux, node_lost};
 
+pub(crate) use dial::host;
 pub(crate) use endpoint::peer as answer;
 pub(crate) use metrics::PeerMetrics;
 pub use secret::ClusterSecret;
@@ -35,13 +37,21 @@ pub use secret::ClusterSecret;
 /// Where gateways take work from each other.
 pub(crate) const PATH: &str = "/v1/internal/peer";
 
+/// What gateways know each other by.
+pub(crate) struct PeerKeys {
+    /// Proves that the other one is of this cluster.
+    pub(crate) secret: ClusterSecret,
+    /// Whom the one that dials believes to be there; without it the connection is plain.
+    pub(crate) trust: Option<Trust>,
+}
+
 /// The other gateways; a clone is the same set.
 #[derive(Clone)]
 pub(crate) struct Peers(Arc<Inner>);
 
 struct Inner {
     me: GatewayId,
-    secret: ClusterSecret,
+    keys: PeerKeys,
     config: LinkConfig,
     scope: Scope,
     changes: watch::Sender<u64>,
@@ -80,7 +90,7 @@ impl Peers {
     /// Nobody known yet. `changes` is told whenever a gateway comes into reach or is lost.
     pub(crate) fn new(
         me: GatewayId,
-        secret: ClusterSecret,
+        keys: PeerKeys,
         config: LinkConfig,
         changes: watch::Sender<u64>,
         metrics: &Metrics,
@@ -88,7 +98,7 @@ impl Peers {
     ) -> Self {
         Self(Arc::new(Inner {
             me,
-            secret,
+            keys,
             config,
             scope,
             changes,

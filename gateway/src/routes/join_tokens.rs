@@ -17,6 +17,7 @@ use crate::access::{Caller, operator_only};
 use crate::app::App;
 use crate::error::{ApiError, cut};
 use crate::http::{ApiJson, ApiPath, ApiQuery, PageQuery};
+use crate::secure::Secure;
 
 const USES_MAX: u32 = 10_000;
 const LIFE_SECONDS_MAX: u64 = 30 * 86_400;
@@ -56,6 +57,10 @@ pub async fn create_join_token(
     app.registry.add_join_token(&token, &text.secret_digest()).await?;
     let detail = json!({ "kind": token.kind, "uses_max": token.uses_max });
     app.audit(&caller, "join_token.create", format!("join_token/{}", token.id), detail).await;
+    let text = match app.secure.as_ref().and_then(Secure::pin) {
+        Some(pin) => text.with_pin(pin),
+        None => text,
+    };
     let created = JoinTokenCreated { token: describe(&token), secret: text.reveal() };
     Ok((StatusCode::CREATED, Json(created)))
 }

@@ -55,7 +55,8 @@ fn ask(tenant: &str, priority: Priority) -> LeaseAsk {
     };
     LeaseAsk {
         request,
-        share: Share { priority, weight: 1, moves: false },
+        share: Share { priority, weight: 1 },
+        moves: false,
         tokens: 200,
         wait_until: Instant::now() + PATIENCE,
         deadline: None,

@@ -16,7 +16,7 @@ use scheduler::core::{GatewayPresence, NodePresence, NodeState, Snapshot, Standi
 use serde_json::Value;
 use store::registry::{Access as _, ApiKey, Catalogue as _, Firmware};
 use store::{Blobs, MemoryLimits, MemoryLiveState, SqliteRegistry};
-use telemetry::{ManualClock, Metrics, Scope, Tracer};
+use telemetry::{Clock as _, ManualClock, Metrics, Scope, Tracer};
 use tower::ServiceExt as _;
 
 use super::mock::MockNodes;
@@ -25,6 +25,7 @@ use crate::app::{App, GatewayContext};
 use crate::config::GatewayConfig;
 use crate::http::Peer;
 use crate::routes;
+use crate::secure::Secure;
 
 pub(super) const MANIFEST: &str = "tiny";
 
@@ -122,7 +123,8 @@ impl Rig {
             firmware: None,
         };
         let (nodes, scope) = (Arc::new(MockNodes::default()), Scope::new());
-        let app = App::new(config, &context, nodes.clone(), scope.clone());
+        let secure = Secure::read(&config, clock.now()).expect("in order, if there is any");
+        let app = App::new(config, &context, secure, nodes.clone(), scope.clone());
         let router = routes::router(&app, None);
         let rig = Self {
             app,

@@ -121,7 +121,7 @@ async fn a_load_whose_caller_has_left_keeps_its_turn_and_its_place_to_its_end() 
     let home = tempfile::tempdir().expect("a directory");
     let (engine, end) = slow_engine();
     let (adapters, config) = open(home.path(), &engine);
-    let gateway = Gateway::new(&config.gateways[0]).expect("the address is good");
+    let gateway = Gateway::new(&config.gateways[0], None).expect("the address is good");
     let session = Session { gateway, token: String::new() };
     let manifest = cached(&adapters);
 

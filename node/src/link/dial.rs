@@ -49,7 +49,6 @@ pub(crate) async fn dial(
 /// The client's half of RFC 6455, section 4.1.
 async fn upgrade(gateway: &Gateway) -> Result<Socket, NodeError> {
     let key = generate_key();
-    let unreachable = |source| NodeError::Unreachable { source };
     let request = gateway
         .client
         .get(gateway.address("link"))
@@ -57,7 +56,7 @@ async fn upgrade(gateway: &Gateway) -> Result<Socket, NodeError> {
         .header(UPGRADE, "websocket")
         .header("sec-websocket-version", "13")
         .header("sec-websocket-key", &key);
-    let reply = request.send().await.map_err(unreachable)?;
+    let reply = request.send().await.map_err(NodeError::unreachable)?;
     if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(NodeError::NoUpgrade(reply.status().as_u16()));
     }
@@ -66,7 +65,7 @@ async fn upgrade(gateway: &Gateway) -> Result<Socket, NodeError> {
     if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(NodeError::Handshake);
     }
-    let stream = reply.upgrade().await.map_err(unreachable)?;
+    let stream = reply.upgrade().await.map_err(NodeError::unreachable)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));

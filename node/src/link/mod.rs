@@ -24,6 +24,7 @@ use crate::enroll::enrol;
 use crate::executor::Executor;
 use crate::http::Gateway;
 use crate::metrics::NodeMetrics;
+use crate::trust::Known;
 use crate::work::LinkWork;
 use crate::{Identity, NodeConfig, NodeError};
 
@@ -41,6 +42,7 @@ pub(crate) struct Links {
     config: NodeConfig,
     identity: Identity,
     gateways: Vec<Gateway>,
+    known: Known,
     capabilities: NodeCapabilities,
     executor: Arc<Executor>,
     metrics: Arc<NodeMetrics>,
@@ -57,7 +59,7 @@ impl Links {
     pub(crate) fn new(
         config: NodeConfig,
         identity: Identity,
-        gateways: Vec<Gateway>,
+        (gateways, known): (Vec<Gateway>, Known),
         capabilities: NodeCapabilities,
         executor: Arc<Executor>,
         metrics: Arc<NodeMetrics>,
@@ -66,7 +68,7 @@ impl Links {
             return Err(NodeError::NoGateway);
         }
         let latest = watch::channel(0).0;
-        Ok(Self { config, identity, gateways, capabilities, executor, metrics, latest })
+        Ok(Self { config, identity, gateways, known, capabilities, executor, metrics, latest })
     }
 
     /// Keeps a link until `scope` is cancelled or a gateway asks the node to leave.
@@ -128,6 +130,7 @@ impl Links {
             () = scope.cancelled() => return Ok(()),
             linked = self.dial(gateway) => linked?,
         };
+        self.known.keep()?;
         let epoch = linked.welcome.epoch;
         tracing::info!(
             node.id = %self.identity.node(),

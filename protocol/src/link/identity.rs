@@ -81,16 +81,20 @@ pub struct EnrolReply {
     pub node: NodeId,
 }
 
-/// What lets a machine become a node: `fmt1.<id>.<secret>`. Its debug form hides the secret.
+/// What lets a machine become a node: `fmt1.<id>.<secret>`, and with `.<pin>` behind it also what the
+/// gateway is known by. Its debug form hides the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
     id: String,
     secret: String,
+    pin: Option<Digest>,
 }
 
 /// The text is no join token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a join token reads `{TOKEN_PREFIX}.<id>.<secret>`")]
+#[error(
+    "a join token reads `{TOKEN_PREFIX}.<id>.<secret>` or `{TOKEN_PREFIX}.<id>.<secret>.<fingerprint>`"
+)]
 pub struct JoinTokenError;
 
 impl JoinToken {
@@ -113,9 +117,22 @@ impl JoinToken {
         Digest::of(self.secret.as_bytes())
     }
 
+    /// The same token for a cluster whose authority has this fingerprint: the SHA-256 of the
+    /// SubjectPublicKeyInfo of its certificate.
+    #[must_use]
+    pub fn with_pin(self, pin: Digest) -> Self {
+        Self { pin: Some(pin), ..self }
+    }
+
+    /// The fingerprint of the authority that the gateway's certificate must come from.
+    pub const fn pin(&self) -> Option<Digest> {
+        self.pin
+    }
+
     /// The whole token, for the one who will use it.
     pub fn reveal(&self) -> String {
-        format!("{TOKEN_PREFIX}.{}.{}", self.id, self.secret)
+        let pin = self.pin.map(|pin| format!(".{pin}")).unwrap_or_default();
+        format!("{TOKEN_PREFIX}.{}.{}{pin}", self.id, self.secret)
     }
 }
 
@@ -124,11 +141,15 @@ impl FromStr for JoinToken {
 
     fn from_str(text: &str) -> Result<Self, JoinTokenError> {
         let rest = text.strip_prefix(TOKEN_PREFIX).and_then(|rest| rest.strip_prefix('.'));
-        let (id, secret) = rest.and_then(|rest| rest.split_once('.')).ok_or(JoinTokenError)?;
+        let (id, rest) = rest.and_then(|rest| rest.split_once('.')).ok_or(JoinTokenError)?;
+        let (secret, pin) = match rest.split_once('.') {
+            Some((secret, pin)) => (secret, Some(pin.parse().map_err(|_| JoinTokenError)?)),
+            None => (rest, None),
+        };
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let plain = |text: &str, max| (1..=max).contains(&text.len()) && text.chars().all(allowed);
         if plain(id, 64) && plain(secret, 128) {
-            return Ok(Self { id: id.to_owned(), secret: secret.to_owned() });
+            return Ok(Self { id: id.to_owned(), secret: secret.to_owned(), pin });
         }
         Err(JoinTokenError)
     }
@@ -170,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_is_a_part_of_the_text_and_no_part_of_the_secret() {
+        let (plain, pin) = (JoinToken::new("jt_1", &[7; 32]).expect("plain"), Digest::of(b"key"));
+        assert_eq!(plain.pin(), None);
+        let token = plain.clone().with_pin(pin);
+        assert_eq!(token.reveal(), format!("{}.{pin}", plain.reveal()));
+        assert_eq!(token.reveal().parse(), Ok(token.clone()));
+        assert_eq!((token.pin(), token.secret_digest()), (Some(pin), plain.secret_digest()));
+    }
+
+    #[test]
     fn what_is_no_join_token_is_refused() {
         let long = format!("fmt1.{}.b", "a".repeat(65));
         for text in [
@@ -181,6 +212,9 @@ mod tests {
             "fmt2.a.b",
             "fmt1.a.b.c",
             "fmt1.a.b\n",
+            "fmt1.a.b.",
+            &format!("fmt1.a.b.{}0", Digest::of(b"")),
+            &format!("fmt1.a.b.{}.c", Digest::of(b"")),
             &long,
         ] {
             assert_eq!(text.parse::<JoinToken>(), Err(JoinTokenError), "{text}");

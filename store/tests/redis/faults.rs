@@ -183,3 +183,23 @@ async fn every_key_expires() {
         assert!(left.trim().trim_start_matches(':').parse::<i64>().unwrap() > 0, "{key}: {left}");
     }
 }
+
+#[tokio::test]
+async fn over_tls_it_is_known_by_its_authority_and_by_no_other() {
+    let (own, other) = (Certificates::default(), Certificates::default());
+    let server = Redis::with_tls(&own.issue(&["127.0.0.1"]));
+    let config = |authority: &Certificates| {
+        let pem = authority.authority.certificate().as_bytes().to_vec();
+        let mut config = RedisConfig::new(&server.tls_url(), 1).unwrap();
+        config.deadline = PATIENCE;
+        config.with_authorities(pem).unwrap()
+    };
+    let live = RedisLiveState::connect(config(&own)).await.unwrap();
+    beat(&live).await.unwrap();
+    let refused = RedisLiveState::connect(config(&other)).await.unwrap_err();
+    assert_eq!(refused.code(), "live_state_unreachable", "{}", chain(&refused));
+    assert!(chain(&refused).contains("UnknownIssuer"), "{}", chain(&refused));
+    let plain = RedisConfig::new(&server.url(), 1).unwrap();
+    let pem = own.authority.certificate().as_bytes().to_vec();
+    assert_eq!(plain.with_authorities(pem).unwrap_err().code(), "live_state_authority");
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use store::live::{Bucket, Take};
 use store::{LiveState, RedisConfig, RedisLiveState};
-use testkit::Redis;
+use testkit::{Certificates, Redis};
 use time::OffsetDateTime;
 
 /// Nobody waits longer for anything.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use device_agent::{DeviceAgentConfig, DeviceAgentContext, DeviceMetrics};
 use node::{NodeConfig, NodeContext, NodeMetrics, Runs, Url};
 use protocol::NodeKind;
 use serde_json::{Value, json};
@@ -70,10 +71,23 @@ impl Stage {
         // Each has its own: they would be one process each.
         let metrics = Arc::new(NodeMetrics::register(&Metrics::new(), nodes.kind));
         let engine: Arc<dyn Runs> = Arc::new(self.engine.clone());
-        let context = WorkerContext { node, context: NodeContext { engine, metrics } };
-        let runs =
-            worker::run(WorkerConfig { name, slots: nodes.slots }, context, self.scope.child());
-        self.scope.spawn("node", async { runs.await.expect("it may link") });
+        let (context, scope) = (NodeContext { engine, metrics }, self.scope.child());
+        match nodes.kind {
+            NodeKind::Worker => {
+                let context = WorkerContext { node, context };
+                let config = WorkerConfig { name, slots: nodes.slots };
+                let runs = worker::run(config, context, scope);
+                self.scope.spawn("worker", async { runs.await.expect("it may link") });
+            }
+            NodeKind::Device => {
+                let metrics = DeviceMetrics::new(&Metrics::new());
+                let context = DeviceAgentContext { node, context, metrics };
+                let slots = nodes.slots;
+                let config = DeviceAgentConfig { name, slots, ..DeviceAgentConfig::default() };
+                let runs = device_agent::run(config, context, scope);
+                self.scope.spawn("device", async { runs.await.expect("it may link") });
+            }
+        }
     }
 
     /// Waits until so many nodes are listed and the gateway has generated a token; how long that took.

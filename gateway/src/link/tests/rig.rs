@@ -117,6 +117,7 @@ impl Rig {
                 address: secret.is_some().then(|| address.to_string()),
             },
             secret,
+            trust: None,
             clock: Arc::new(SystemClock),
             scope: scope.clone(),
         };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, IntoConnectionInfo as _, RedisResult};
+use redis::{Client, IntoConnectionInfo as _, RedisResult, TlsCertificates};
 use telemetry::Metrics;
 
 use super::error::LiveError;
@@ -59,8 +59,8 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// For `redis://[user][:password]@host[:port][/database]`; `gateway` is a random number that tells
-    /// this process from the others.
+    /// For `redis://[user][:password]@host[:port][/database]`, or `rediss://` for TLS by the authorities
+    /// that this system trusts; `gateway` is a random number that tells this process from the others.
     ///
     /// # Errors
     /// [`LiveError::Address`], which does not repeat it.
@@ -74,6 +74,18 @@ impl RedisConfig {
             deadline: Duration::from_millis(250),
             metrics: Arc::default(),
         })
+    }
+
+    /// TLS by these authorities alone, a PEM file's bytes.
+    ///
+    /// # Errors
+    /// [`LiveError::Authority`] if they are none, or the address is not `rediss://`.
+    pub fn with_authorities(self, pem: Vec<u8>) -> Result<Self, StoreError> {
+        let info = self.client.get_connection_info().clone();
+        let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+        let client = Client::build_with_tls(info, certificates);
+        let client = client.map_err(|source| LiveError::Authority { source })?;
+        Ok(Self { client, ..self })
     }
 
     /// Host and port.

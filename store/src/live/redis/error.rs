@@ -10,6 +10,10 @@ use redis::{ErrorKind, RedisError};
 pub enum LiveError {
     #[error("live state: the address is not one like redis://user:password@host:6379/0")]
     Address { source: RedisError },
+    #[error(
+        "live state: no TLS with this authority: the address must begin with rediss://, and the file be PEM"
+    )]
+    Authority { source: RedisError },
     #[error("live state: Redis refuses this user or password")]
     Denied { source: RedisError },
     #[error("live state: Redis did not answer within {} ms ({call})", deadline.as_millis())]
@@ -48,6 +52,7 @@ impl LiveError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Address { .. } => "live_state_address",
+            Self::Authority { .. } => "live_state_authority",
             Self::Denied { .. } => "live_state_denied",
             Self::Timeout { .. } => "live_state_timeout",
             Self::Unreachable { .. } => "live_state_unreachable",
@@ -59,7 +64,10 @@ impl LiveError {
     pub(crate) const fn retryable(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Unreachable { .. } | Self::NotReady { .. } => true,
-            Self::Address { .. } | Self::Denied { .. } | Self::Refused { .. } => false,
+            Self::Address { .. }
+            | Self::Authority { .. }
+            | Self::Denied { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }
