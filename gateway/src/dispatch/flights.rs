@@ -15,7 +15,7 @@ pub(super) struct Flights {
     pub(super) fleet: Fleet,
     /// All nodes, as published.
     pub(super) published: Arc<Snapshot>,
-    flights: HashMap<NodeId, Flight>,
+    by_node: HashMap<NodeId, Flight>,
 }
 
 /// What this gateway has at one node.
@@ -31,7 +31,7 @@ impl Flights {
         self.published = Arc::new(snapshot);
         reached.retain(|node| !nodes.is_lost(&node.presence));
         for node in &mut reached {
-            let flight = self.flights.get(&node.presence.id).copied().unwrap_or_default();
+            let flight = self.by_node.get(&node.presence.id).copied().unwrap_or_default();
             // By the time that the snapshot is here, requests have come and gone.
             let at_beat = node.presence.open.get(nodes.gateway()).copied();
             node.inflight = flight.requests;
@@ -49,7 +49,7 @@ impl Flights {
     ) -> Result<Decision, PlaceError> {
         let decision = place(&self.fleet, request)?;
         let node = &decision.placement.node;
-        let flight = self.flights.entry(node.clone()).or_default();
+        let flight = self.by_node.entry(node.clone()).or_default();
         flight.requests += 1;
         flight.tokens = flight.tokens.saturating_add(tokens);
         self.fleet.set_inflight(node, flight.requests, flight.tokens);
@@ -57,17 +57,17 @@ impl Flights {
     }
 
     pub(super) fn land(&mut self, node: &NodeId, tokens: u64) {
-        let Some(flight) = self.flights.get_mut(node) else { return };
+        let Some(flight) = self.by_node.get_mut(node) else { return };
         flight.requests = flight.requests.saturating_sub(1);
         flight.tokens = flight.tokens.saturating_sub(tokens);
         self.fleet.set_inflight(node, flight.requests, flight.tokens);
         if flight.requests == 0 {
-            self.flights.remove(node);
+            self.by_node.remove(node);
         }
     }
 
     #[cfg(test)]
     pub(super) fn inflight(&self) -> u64 {
-        self.flights.values().map(|flight| u64::from(flight.requests)).sum()
+        self.by_node.values().map(|flight| u64::from(flight.requests)).sum()
     }
 }

@@ -9,7 +9,7 @@ use crate::process::Gateway;
 use crate::stage::{Nodes, Stage};
 
 const DEVICES: usize = 500;
-const WATCHED: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_mins(1);
 
 pub async fn run(program: &Path) {
     let nodes = Nodes {
@@ -21,9 +21,9 @@ pub async fn run(program: &Path) {
     let began = Instant::now();
     let mut stage = Stage::set(program, nodes).await;
     println!("devices: {DEVICES} enrolled and linked in {:.1} s", began.elapsed().as_secs_f64());
-    let (before, began) = (stage.gateway.cpu(), Instant::now());
+    let (before, began) = (stage.gateway.cpu_seconds(), Instant::now());
     tokio::time::sleep(WATCHED).await;
-    let share = (stage.gateway.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
+    let share = (stage.gateway.cpu_seconds() - before) / began.elapsed().as_secs_f64();
     println!(
         "  idle for {} s: gateway with scheduler {:.2} % of a core, {:.0} MiB at most",
         WATCHED.as_secs(),
@@ -46,7 +46,7 @@ async fn restart(program: &Path, stage: &mut Stage) {
         let now = stage.listed().await;
         most = most.max(now.saturating_sub(linked));
         linked = now;
-        assert!(began.elapsed() < Duration::from_secs(180), "{linked} of {DEVICES} came back");
+        assert!(began.elapsed() < Duration::from_mins(3), "{linked} of {DEVICES} came back");
     }
     println!(
         "  after a start: all back in {:.0} s, {most} in the busiest second",

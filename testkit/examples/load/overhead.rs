@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use node::Runs as _;
 use protocol::{Event, GenerateWork, NodeKind, Prompt, TenantId, Work};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::quantile;
 use crate::stage::{Nodes, Stage};
@@ -43,16 +44,16 @@ pub async fn run(program: &Path) {
 
 async fn round(stage: &Arc<Stage>, through: bool) -> [f64; 4] {
     let began = Instant::now();
-    let streams = (0..STREAMS).map(|number| {
+    let mut streams = JoinSet::new();
+    for number in 0..STREAMS {
         let stage = Arc::clone(stage);
-        tokio::spawn(async move {
+        streams.spawn(async move {
             tokio::time::sleep(Duration::from_millis(2) * number as u32).await;
             if through { gateway(&stage, number).await } else { engine(&stage, number).await }
-        })
-    });
-    let times = futures_util::future::join_all(streams).await;
+        });
+    }
+    let times = streams.join_all().await;
     let wall = began.elapsed().as_secs_f64();
-    let times: Vec<Vec<f64>> = times.into_iter().map(|times| times.expect("no panic")).collect();
     let tokens: usize = times.iter().map(Vec::len).sum();
     assert_eq!(tokens, STREAMS * TOKENS as usize, "every token arrives by itself");
     let mut first: Vec<f64> = times.iter().map(|times| times[0]).collect();

@@ -76,6 +76,7 @@ fn node(numbers: &mut Numbers, busy: bool) -> NodeState {
         firmwares: vec![info],
         slots: 8,
         adapter_budget_bytes: 64 << 20,
+        replays: true,
         metrics: None,
     };
     let load = NodeLoad {
@@ -103,5 +104,6 @@ fn request(numbers: &mut Numbers, with_adapter: bool) -> PlaceRequest {
         wants: None,
         exclude: Vec::new(),
         spread: numbers.next(),
+        within: None,
     }
 }

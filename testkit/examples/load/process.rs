@@ -39,9 +39,9 @@ impl Gateway {
         gateway
     }
 
-    /// Processor time that it has used.
-    pub fn cpu(&self) -> Duration {
-        cpu(&self.child.id().to_string())
+    /// Processor time that it has used, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(&self.child.id().to_string())
     }
 
     /// Most memory that it had resident, in MiB.
@@ -68,16 +68,16 @@ impl Drop for Gateway {
     }
 }
 
-/// Processor time that this process has used, mocks and load together.
-pub fn own_cpu() -> Duration {
-    cpu("self")
+/// Processor time that this process has used, mocks and load together, in seconds.
+pub fn own_cpu_seconds() -> f64 {
+    cpu_seconds("self")
 }
 
-fn cpu(process: &str) -> Duration {
+fn cpu_seconds(process: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
     // The name stands in brackets and may hold anything; user and system time are fields 14 and 15.
     let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace();
     let ticks: f64 =
         fields.skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks")).sum();
-    Duration::from_secs_f64(ticks / TICKS_PER_SECOND)
+    ticks / TICKS_PER_SECOND
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use protocol::NodeKind;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use crate::process::own_cpu;
+use crate::process::own_cpu_seconds;
 use crate::quantile;
 use crate::stage::{Nodes, Stage};
 
@@ -21,7 +22,8 @@ pub async fn run(program: &Path) {
     let stage = Arc::new(Stage::set(program, nodes).await);
     load(&stage, 500, WARM_SECONDS).await;
     for rate in RATES {
-        let (began, gateway, own) = (Instant::now(), stage.gateway.cpu(), own_cpu());
+        let (began, gateway, own) =
+            (Instant::now(), stage.gateway.cpu_seconds(), own_cpu_seconds());
         let mut taken = load(&stage, rate, SECONDS).await;
         let wall = began.elapsed().as_secs_f64();
         let failed = taken.iter().filter(|taken| taken.is_infinite()).count();
@@ -33,9 +35,9 @@ pub async fn run(program: &Path) {
         );
         println!(
             "  gateway: {:.0} % of a core, {:.0} MiB at most; load and mocks: {:.0} % of a core",
-            (stage.gateway.cpu() - gateway).as_secs_f64() / wall * 100.0,
+            (stage.gateway.cpu_seconds() - gateway) / wall * 100.0,
             stage.gateway.peak_mib(),
-            (own_cpu() - own).as_secs_f64() / wall * 100.0
+            (own_cpu_seconds() - own) / wall * 100.0
         );
     }
     Arc::into_inner(stage).expect("all requests ended").end().await;
@@ -45,12 +47,12 @@ pub async fn run(program: &Path) {
 async fn load(stage: &Arc<Stage>, rate: u32, seconds: u32) -> Vec<f64> {
     let began = tokio::time::Instant::now();
     let url: Arc<str> = format!("{}/v1/chat/completions", stage.gateway.url).into();
-    let mut sent = Vec::new();
+    let mut sent = JoinSet::new();
     for number in 0..rate * seconds {
         let due = began + Duration::from_secs(1) * number / rate;
         tokio::time::sleep_until(due).await;
         let (http, url) = (stage.http.clone(), Arc::clone(&url));
-        sent.push(tokio::spawn(async move {
+        sent.spawn(async move {
             let body = json!({
                 "model": "mock", "max_tokens": 1,
                 "messages": [{ "role": "user", "content": "ping" }],
@@ -61,8 +63,7 @@ async fn load(stage: &Arc<Stage>, rate: u32, seconds: u32) -> Vec<f64> {
                 _ => false,
             };
             if right { due.elapsed().as_secs_f64() * 1e3 } else { f64::INFINITY }
-        }));
+        });
     }
-    let taken = futures_util::future::join_all(sent).await;
-    taken.into_iter().map(|taken| taken.expect("no panic")).collect()
+    sent.join_all().await
 }

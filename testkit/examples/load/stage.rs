@@ -14,7 +14,7 @@ use worker::{WorkerConfig, WorkerContext};
 
 use crate::process::Gateway;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What is measured.
 pub struct Stage {

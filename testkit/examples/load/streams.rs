@@ -10,8 +10,9 @@ use protocol::sse::Parser;
 use protocol::{GenerateWork, NodeKind, Prompt, Sampling, TenantId};
 use serde_json::{Value, json};
 use testkit::{mock_text, mock_tokens};
+use tokio::task::JoinSet;
 
-use crate::process::own_cpu;
+use crate::process::own_cpu_seconds;
 use crate::quantile;
 use crate::stage::{Nodes, Stage};
 
@@ -25,17 +26,17 @@ pub async fn run(program: &Path) {
     let token_every = Duration::from_secs(1) / TOKENS_PER_SECOND;
     let nodes = Nodes { kind: NodeKind::Worker, count: 2, slots: STREAMS as u32, token_every };
     let stage = Arc::new(Stage::set(program, nodes).await);
-    let (began, gateway, own) = (Instant::now(), stage.gateway.cpu(), own_cpu());
-    let streams = (0..STREAMS).map(|number| {
+    let (began, gateway, own) = (Instant::now(), stage.gateway.cpu_seconds(), own_cpu_seconds());
+    let mut streams = JoinSet::new();
+    for number in 0..STREAMS {
         let stage = Arc::clone(&stage);
-        tokio::spawn(async move {
+        streams.spawn(async move {
             tokio::time::sleep(SPREAD * number as u32 / STREAMS as u32).await;
             stream(&stage, number).await
-        })
-    });
-    let heard = futures_util::future::join_all(streams).await;
+        });
+    }
+    let heard = streams.join_all().await;
     let wall = began.elapsed().as_secs_f64();
-    let heard: Vec<Heard> = heard.into_iter().map(|one| one.expect("no panic")).collect();
     let right = heard.iter().filter(|one| one.right).count();
     let mut first: Vec<f64> = heard.iter().map(|one| one.first_ms).collect();
     let mut between: Vec<f64> = heard.iter().flat_map(|one| one.between_ms.clone()).collect();
@@ -54,9 +55,9 @@ pub async fn run(program: &Path) {
     );
     println!(
         "  gateway: {:.0} % of a core, {:.0} MiB at most; load and mocks: {:.0} % of a core",
-        (stage.gateway.cpu() - gateway).as_secs_f64() / wall * 100.0,
+        (stage.gateway.cpu_seconds() - gateway) / wall * 100.0,
         stage.gateway.peak_mib(),
-        (own_cpu() - own).as_secs_f64() / wall * 100.0
+        (own_cpu_seconds() - own) / wall * 100.0
     );
     Arc::into_inner(stage).expect("all streams ended").end().await;
 }
