@@ -23,6 +23,7 @@ mod turn;
 
 pub(crate) use commands::{Command, ProbeReport};
 pub(crate) use prefix::Scope;
+pub(crate) use random::uniform;
 pub(crate) use sampler::History;
 #[cfg(test)]
 pub(crate) use sampler::argmax;
