@@ -7,7 +7,9 @@
 
 mod batch;
 mod checkpoint;
+pub mod data;
 mod error;
+mod evaluate;
 mod export;
 mod files;
 mod frozen;
@@ -16,6 +18,7 @@ mod loss;
 mod model;
 mod ops;
 mod optimizer;
+mod record;
 mod settings;
 mod start;
 #[cfg(test)]
@@ -25,8 +28,10 @@ mod trainer;
 pub use batch::Example;
 pub use checkpoint::{CHECKPOINT_FILE, Lineage};
 pub use error::TrainError;
+pub use evaluate::{Evaluation, Evaluator, Scores};
 pub use lora::LoraSettings;
 pub use optimizer::{OptimizerSettings, Schedule};
+pub use record::{BaseRecord, DataRecord, RECORD_FILE, TrainRecord};
 pub use settings::TrainSettings;
 pub use start::TrainLimits;
 pub use trainer::{StepReport, TrainData, Trainer};

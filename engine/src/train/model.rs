@@ -11,7 +11,7 @@ use candle_core::{Device, Result, Tensor, Var};
 use super::batch::Batch;
 use super::frozen::{FrozenBackbone, FrozenLayer, Widened};
 use super::lora::{Lora, Pair};
-use super::loss::{cross_entropy, multiply_by_head};
+use super::loss::cross_entropy;
 use super::ops::{Angles, Attention, Elements, Gated, LoraOp, RmsNorm, Rotate, Seed};
 use crate::backbone::{Projection, rope::Rope};
 
@@ -39,33 +39,30 @@ struct Kept {
 
 impl Model {
     /// The sum of the losses of all targets.
-    pub(super) fn loss(&self, batch: &Batch, lora: Option<&Lora>) -> Result<f64> {
-        let (_, mut rows, targets) = self.target_rows(batch, lora)?;
-        rows = self.backbone.norm.forward(&rows);
+    pub(super) fn loss(&self, batch: &Batch, lora: &Lora) -> Result<f64> {
+        let (rows, targets) = self.target_rows(batch, Some(lora))?;
+        let mut rows = self.backbone.norm.forward(&rows);
         Ok(cross_entropy(&self.backbone.head, &mut rows, &targets, None))
     }
 
     /// The logits of the rows that have a target.
+    #[cfg(test)]
     pub(super) fn logits(&self, batch: &Batch, lora: Option<&Lora>) -> Result<Vec<f32>> {
-        let (_, rows, targets) = self.target_rows(batch, lora)?;
+        let (rows, targets) = self.target_rows(batch, lora)?;
         let head = &self.backbone.head;
         let mut logits = vec![0.0; targets.len() * head.d_out];
-        multiply_by_head(head, &self.backbone.norm.forward(&rows), &mut logits);
+        super::loss::multiply_by_head(head, &self.backbone.norm.forward(&rows), &mut logits);
         Ok(logits)
     }
 
-    fn target_rows(
-        &self,
-        batch: &Batch,
-        lora: Option<&Lora>,
-    ) -> Result<(Tensor, Vec<f32>, Vec<u32>)> {
+    /// The last layer's output where there is a target, and those targets.
+    fn target_rows(&self, batch: &Batch, lora: Option<&Lora>) -> Result<(Vec<f32>, Vec<u32>)> {
         let step = self.step(batch);
         let mut x = self.embed(batch)?;
         for index in 0..self.backbone.layers.len() {
             x = self.layer(index, &self.backbone.layers[index].widen(), &x, &step, lora)?.detach();
         }
-        let (rows, targets) = self.gather(&x, batch)?;
-        Ok((x, rows, targets))
+        self.gather(&x, batch)
     }
 
     /// The sum of the losses, and `scale` times its gradient for each of the adapter's matrices.

@@ -188,9 +188,17 @@ impl Trainer {
         !self.data.valid.is_empty() && (step.is_multiple_of(every) || step == self.steps())
     }
 
+    /// Mean loss of the held-out targets with the adapter as it is now, nats.
+    ///
+    /// # Errors
+    /// [`TrainError::Tensor`] only.
+    pub fn held_out_loss(&self) -> Result<f64, TrainError> {
+        self.loss(&self.data.valid)
+    }
+
     /// Mean loss of the held-out targets; remembers the values if it is the least so far.
     fn validate(&mut self) -> Result<Option<f64>, TrainError> {
-        let loss = self.loss(&self.data.valid, true)?;
+        let loss = self.held_out_loss()?;
         let state = &mut self.state;
         if state.best.as_ref().is_none_or(|best| loss < best.loss) {
             state.best = Some(Best { loss, step: state.step, values: state.lora.snapshot()? });
@@ -201,14 +209,13 @@ impl Trainer {
         Ok(Some(loss))
     }
 
-    /// Mean loss of the targets of `examples`, with or without the adapter.
-    fn loss(&self, examples: &[Example], adapted: bool) -> Result<f64, TrainError> {
+    /// Mean loss of the targets of `examples`.
+    fn loss(&self, examples: &[Example]) -> Result<f64, TrainError> {
         let examples: Vec<&Example> = examples.iter().collect();
-        let lora = adapted.then_some(&self.state.lora);
         let sum = self.pool.install(|| {
             let mut sum = 0.0;
             for part in Batch::cut(&examples, self.settings.part_tokens as usize) {
-                sum += self.model.loss(&Batch::new(part), lora)?;
+                sum += self.model.loss(&Batch::new(part), &self.state.lora)?;
             }
             candle_core::Result::Ok(sum)
         })?;

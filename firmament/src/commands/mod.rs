@@ -16,6 +16,7 @@ pub mod key;
 pub mod lines;
 pub mod node;
 pub mod shelf;
+pub mod train;
 
 use crate::cli::{Cli, Command};
 use crate::data::DataDir;
@@ -39,6 +40,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::DeviceAgent(arguments) => roles::device_agent::run(*arguments, &data).await,
         #[cfg(feature = "gateway")]
         Command::Migrate(arguments) => roles::gateway::migrate(&arguments, &data, output).await,
+        Command::Train(arguments) => train::run(*arguments, &data, output).await,
+        Command::Eval(arguments) => train::score(arguments, &data, output).await,
         Command::Chat(arguments) => chat::run(arguments, output).await,
         Command::Firmware(action) => firmware::run(action, &data, output).await,
         Command::Adapter(action) => adapter::run(action, output).await,
