@@ -34,7 +34,7 @@ fn train(data: &Path, out: &Path, more: &[&str]) -> Command {
     let file = data.join("rows.csv");
     fs::write(&file, rows(30)).expect("written");
     let mut command = firmament(data);
-    command.args(["train", "--task", "letters", "--data"]).arg(file).arg("--out").arg(out);
+    command.args(["train", "--task", "letters", "--examples"]).arg(file).arg("--out").arg(out);
     command.args(["--valid-share", "0.2", "--instruction", "yes or no?", "--batch", "8"]);
     command.args(["--targets", "all-linear", "--learning-rate", "0.01"]).args(more);
     command
@@ -85,7 +85,7 @@ fn an_adapter_is_trained_measured_and_served_and_the_firmware_stays_as_it_is() {
         assert!(card.contains(said), "{said}: {card}");
     }
     let file = data.path().join("rows.csv");
-    let measure = ["eval", "--adapter", &text(out.path()), "--data", &text(&file)];
+    let measure = ["eval", "--adapter", &text(out.path()), "--examples", &text(&file)];
     let again = json(data.path(), &measure);
     assert_eq!((&again["rows"], &again["adapter"]["labels"]["accuracy"]), (&30.into(), &1.0.into()));
     let up = Up::start(data.path(), &[]);
@@ -152,7 +152,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_computed() {
     let (data, out) = (tiny(), tempfile::tempdir().expect("a folder"));
     let file = data.path().join("rows.jsonl");
     let begins =
-        ["train", "--task", "letters", "--data", &text(&file), "--out", &text(out.path())].map(str::to_owned);
+        ["train", "--task", "letters", "--examples", &text(&file), "--out", &text(out.path())].map(str::to_owned);
     let refuse = |rows: &str, more: &[&str], exit: i32| {
         fs::write(&file, rows).expect("written");
         let begins: Vec<&str> = begins.iter().map(String::as_str).collect();
@@ -204,7 +204,8 @@ fn training_and_serving_compute_the_same_with_the_default_firmware() {
         rank_stabilised: false,
         targets: vec![Projection::Q, Projection::Down],
     };
-    let settings = TrainSettings { lora, batch: 3, ..TrainSettings::default() };
+    let mut settings = TrainSettings { lora, batch: 3, ..TrainSettings::default() };
+    settings.optimizer.learning_rate = 5e-3;
     let examples = TrainData { train: valid.clone(), valid };
     let limits = TrainLimits { threads: 2, ..TrainLimits::default() };
     let mut trainer = Trainer::new(&directory, settings, examples, limits).expect("it loads");

@@ -44,7 +44,7 @@ impl Default for TrainSettings {
             },
             epochs: 3,
             batch: 16,
-            part_tokens: 1024,
+            part_tokens: 512,
             seed: 0,
             validate_every: None,
             patience: 0,

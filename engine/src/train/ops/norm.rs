@@ -63,7 +63,7 @@ pub(super) fn sum_of_products(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     for (a, b) in a.iter().zip(b) {
         for lane in 0..16 {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
+            sums[lane] += a[lane] * b[lane];
         }
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();

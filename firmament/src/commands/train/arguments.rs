@@ -20,11 +20,11 @@ pub struct Arguments {
     /// Rows to learn from: .jsonl with `messages`, `prompt` and `completion`, or `text` and `label`; or .csv
     /// with the columns text and label.
     #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
-    /// Held-out rows; a part of --data if not said.
+    pub examples: PathBuf,
+    /// Held-out rows; a part of --examples if not said.
     #[arg(long, value_name = "FILE")]
     pub valid: Option<PathBuf>,
-    /// Share of --data that is held out where there is no --valid.
+    /// Share of --examples that is held out where there is no --valid.
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
     pub valid_share: f64,
     /// Rows for the scores at the end; the held-out ones if not said. Say it where training stops early,
@@ -88,7 +88,7 @@ struct CourseArguments {
     #[arg(long, default_value_t = 16)]
     batch: u32,
     /// Tokens that are computed at once; a larger batch is computed in parts whose gradients add up.
-    #[arg(long, default_value_t = 1024, value_name = "TOKENS")]
+    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
     part_tokens: u32,
     /// Largest learning rate.
     #[arg(long, default_value_t = 5e-4, value_name = "RATE")]

@@ -25,7 +25,7 @@ pub(super) struct Rows {
 impl Rows {
     /// Reads, checks and splits.
     pub(super) fn read(arguments: &Arguments, firmware: &LoadedFirmware) -> Result<Self, Failure> {
-        let data = Dataset::read(&arguments.data)?;
+        let data = Dataset::read(&arguments.examples)?;
         let labels: Vec<String> = data.labels().into_keys().map(str::to_owned).collect();
         let other = |path: &Path| -> Result<Dataset, DataError> {
             let other = Dataset::read(path)?;
@@ -53,9 +53,9 @@ impl Rows {
             record("test", test, test.rows.len());
         }
         let examples = |rows: &[(u64, Row)], path: &Path| examples(firmware, &prompting, rows, path);
-        let valid_path = arguments.valid.as_deref().unwrap_or(&arguments.data);
+        let valid_path = arguments.valid.as_deref().unwrap_or(&arguments.examples);
         let examples = TrainData {
-            train: examples(&train, &arguments.data)?,
+            train: examples(&train, &arguments.examples)?,
             valid: examples(&held, valid_path)?,
         };
         let rows = |rows: Vec<(u64, Row)>| rows.into_iter().map(|(_, row)| row).collect();

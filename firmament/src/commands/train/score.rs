@@ -25,7 +25,7 @@ pub struct Arguments {
     adapter: PathBuf,
     /// Rows with right answers, in the forms that `train` takes.
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    examples: PathBuf,
     /// Firmware of the adapter; the one in use if not said.
     #[arg(long, value_name = "NAME")]
     pub firmware: Option<String>,
@@ -50,7 +50,7 @@ pub(super) fn run(
     directory: &FirmwareDir,
 ) -> Result<Evaluation, Failure> {
     let firmware = load(directory)?;
-    let data = Dataset::read(&arguments.data)?;
+    let data = Dataset::read(&arguments.examples)?;
     let record = TrainRecord::read(&arguments.adapter)?;
     let said = record.as_ref().map(|record| record.prompting.instruction.as_str());
     let said = arguments.instruction.as_deref().or(said.filter(|said| !said.is_empty()));
