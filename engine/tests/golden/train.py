@@ -1,7 +1,7 @@
 """Trains adapters of the tiny bases with PyTorch and PEFT, and writes down how that goes.
 
     python train.py                 # writes train/NAME: data, first adapter, losses, last logits
-    python train.py check FOLDER    # tells what PEFT makes of an adapter of ours: exported/golden.json
+    python train.py check exported  # writes what PEFT makes of an adapter of ours: exported/golden.json
 
 Owns: reference losses. Never: anything random that is not drawn from SEED. README.md has the versions.
 """
@@ -18,12 +18,11 @@ from transformers import get_scheduler
 
 from adapters import ATTENTION, LINEARS, QV
 from bases import VOCAB
-from make import SEED, load, rounded
+from make import PROMPT_TOKENS, SEED, is_telling, load, reference, rounded, write_golden
 
 STEPS = 24
 BATCH = 4
 EXAMPLES = 20
-PROMPT_TOKENS = 24
 
 # name -> (base, LoRA, optimizer): every schedule, decay, clipping and scale is used somewhere
 RUNS = {
@@ -80,7 +79,7 @@ def run(folder: Path, base: str, lora: dict, optimizer: dict, seed: int) -> None
         "logits": rounded(logits(model, prompt)),
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items()]
-    (folder / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (folder / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")  # a line for each list
 
 
 def example() -> dict:
@@ -129,11 +128,11 @@ def logits(model: torch.nn.Module, prompt: torch.Tensor) -> torch.Tensor:
 
 def check(folder: Path) -> None:
     """What PEFT computes with an adapter that this project's trainer wrote."""
-    golden = json.loads((folder / "golden.json").read_text())
-    model = PeftModel.from_pretrained(load(Path("bases") / golden["base"]), folder).eval()
-    golden["logits"] = rounded(logits(model, torch.tensor(golden["prompt"])))
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items()]
-    (folder / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    base = "llama"
+    prompt = torch.randint(3, VOCAB, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(SEED))
+    golden, _ = reference(PeftModel.from_pretrained(load(Path("bases") / base), folder), prompt)
+    assert is_telling(golden), golden["greedy_gap_min"]
+    write_golden(folder, {"base": base, **golden})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 use super::super::trainer::shuffled;
 use super::super::{Lineage, StepReport, TrainData, TrainError, TrainSettings, Trainer};
-use super::{examples, model, on_everything};
+use super::{examples, golden_path, model, on_everything};
+use crate::weights::{Profile, WeightFile};
 use protocol::{Digest, FirmwareId};
 
 fn lineage() -> Lineage {
@@ -121,4 +122,32 @@ fn every_epoch_sees_every_example_once_in_an_order_of_its_own() {
         order.sort_unstable();
         assert_eq!(*order, (0..50).collect::<Vec<_>>());
     }
+}
+
+/// `tests/golden/exported` holds what this wrote once, and what PEFT computed with it; another
+/// processor's sums may differ in the last bits, so values are not compared.
+#[test]
+fn an_export_has_the_form_that_peft_loaded() {
+    let mut settings = settings();
+    settings.epochs = 6;
+    settings.optimizer.learning_rate = 1e-2;
+    let mut trainer = trainer(settings, 2);
+    run(&mut trainer);
+    let folder = tempfile::tempdir().unwrap();
+    trainer.export(folder.path(), None).unwrap();
+    let golden = golden_path("exported");
+    if std::env::var_os("UPDATE_EXPORTED").is_some() {
+        trainer.export(&golden, None).unwrap();
+    }
+    let config = |folder: &std::path::Path| {
+        std::fs::read_to_string(folder.join("adapter_config.json")).unwrap()
+    };
+    assert_eq!(config(folder.path()), config(&golden));
+    let tensors = |folder: &std::path::Path| -> Vec<_> {
+        let bytes = std::fs::read(folder.join("adapter_model.safetensors")).unwrap();
+        let file = WeightFile::from_bytes(bytes, Profile::Adapter).unwrap();
+        let names = file.names().map(str::to_owned);
+        names.map(|name| (file.tensor(&name).unwrap().shape.clone(), name)).collect()
+    };
+    assert_eq!(tensors(folder.path()), tensors(&golden));
 }
