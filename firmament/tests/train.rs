@@ -12,7 +12,9 @@ use std::sync::Arc;
 use common::{Up, done, firmament, json, real, refused, tiny, until};
 use engine::firmware::FirmwareDir;
 use engine::train::data::{Prompting, Row};
-use engine::train::{Evaluator, LoraSettings, Scores, TrainData, TrainLimits, TrainSettings, Trainer};
+use engine::train::{
+    Evaluator, LoraSettings, Scores, TrainData, TrainLimits, TrainSettings, Trainer,
+};
 use engine::{Engine, EngineConfig, LoadedFirmware, Projection};
 use protocol::{AdapterUse, Event, GenerateWork, Work};
 use serde_json::Value;
@@ -81,13 +83,18 @@ fn an_adapter_is_trained_measured_and_served_and_the_firmware_stays_as_it_is() {
     assert!(scores["base"]["labels"]["accuracy"].as_f64().expect("a share") < 1.0, "{scores}");
     assert!(!out.path().join(CHECKPOINT).exists());
     let card = fs::read_to_string(out.path().join("README.md")).expect("a card");
-    for said in ["# letters", "licence of the base: MIT OR Apache-2.0", "> yes or no?", "| adapter |"] {
+    for said in
+        ["# letters", "licence of the base: MIT OR Apache-2.0", "> yes or no?", "| adapter |"]
+    {
         assert!(card.contains(said), "{said}: {card}");
     }
     let file = data.path().join("rows.csv");
     let measure = ["eval", "--adapter", &text(out.path()), "--examples", &text(&file)];
     let again = json(data.path(), &measure);
-    assert_eq!((&again["rows"], &again["adapter"]["labels"]["accuracy"]), (&30.into(), &1.0.into()));
+    assert_eq!(
+        (&again["rows"], &again["adapter"]["labels"]["accuracy"]),
+        (&30.into(), &1.0.into())
+    );
     let up = Up::start(data.path(), &[]);
     let add = ["adapter", "add", &text(out.path()), "--name", "letters", "--url", &up.url];
     assert_eq!(json(data.path(), &add)["state"], "serving");
@@ -96,7 +103,8 @@ fn an_adapter_is_trained_measured_and_served_and_the_firmware_stays_as_it_is() {
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_in_the_same_bits() {
     let data = tiny();
-    let (whole, cut) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (whole, cut) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let more = ["--epochs", "25", "--checkpoint-every", "3", "--validate-every", "5"];
     finished(train(data.path(), whole.path(), &[&more[..], &["--threads", "1"]].concat()));
     for round in 0..3 {
@@ -114,7 +122,8 @@ fn a_run_that_is_killed_again_and_again_ends_in_the_same_bits() {
 /// Kills it as a crash does, a random number of checkpoints later. Should it be done by then, it was not.
 fn kill_after_a_checkpoint(mut child: Child, checkpoint: &Path) {
     let mut wanted = 1 + RandomState::new().hash_one(()) % 4;
-    let place = || fs::metadata(checkpoint).map(|metadata| (metadata.ino(), metadata.mtime_nsec())).ok();
+    let place =
+        || fs::metadata(checkpoint).map(|metadata| (metadata.ino(), metadata.mtime_nsec())).ok();
     let mut last = place();
     until("checkpoints are written", || {
         let now = place();
@@ -152,7 +161,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_computed() {
     let (data, out) = (tiny(), tempfile::tempdir().expect("a folder"));
     let file = data.path().join("rows.jsonl");
     let begins =
-        ["train", "--task", "letters", "--examples", &text(&file), "--out", &text(out.path())].map(str::to_owned);
+        ["train", "--task", "letters", "--examples", &text(&file), "--out", &text(out.path())]
+            .map(str::to_owned);
     let refuse = |rows: &str, more: &[&str], exit: i32| {
         fs::write(&file, rows).expect("written");
         let begins: Vec<&str> = begins.iter().map(String::as_str).collect();
@@ -187,9 +197,11 @@ fn training_and_serving_compute_the_same_with_the_default_firmware() {
     let data = real();
     let directory = default_firmware(data.path());
     let firmware = Arc::new(LoadedFirmware::load(&directory).expect("it loads"));
-    let prompting = Prompting { instruction: "Answer with one of: good, bad.".to_owned(), tokens_max: 512 };
-    let said = |prompt: &str, completion: &str| {
-        Row::Completion { prompt: prompt.to_owned(), completion: completion.to_owned() }
+    let prompting =
+        Prompting { instruction: "Answer with one of: good, bad.".to_owned(), tokens_max: 512 };
+    let said = |prompt: &str, completion: &str| Row::Completion {
+        prompt: prompt.to_owned(),
+        completion: completion.to_owned(),
     };
     let rows = [
         said("The capital of France", " is Paris, and that of Italy is Rome."),
@@ -221,9 +233,11 @@ fn training_and_serving_compute_the_same_with_the_default_firmware() {
     let (manifest, files) = bench::lora_files(out.path(), engine.firmware()).expect("two files");
     engine.load_adapter(&manifest, &files).expect("it changes the output");
     let labels = [];
-    let evaluator = Evaluator { engine: &engine, firmware: &firmware, prompting: &prompting, labels: &labels };
+    let evaluator =
+        Evaluator { engine: &engine, firmware: &firmware, prompting: &prompting, labels: &labels };
     let adapter = AdapterUse { generation: manifest.id(), scale: 1.0 };
-    let served = evaluator.compare(&rows.iter().collect::<Vec<_>>(), adapter, |_| ()).expect("answers");
+    let served =
+        evaluator.compare(&rows.iter().collect::<Vec<_>>(), adapter, |_| ()).expect("answers");
     let (Scores::Loss(base), Scores::Loss(adapted)) = (served.base, served.adapter) else {
         panic!("these rows have no labels");
     };
@@ -235,7 +249,8 @@ fn training_and_serving_compute_the_same_with_the_default_firmware() {
 #[test]
 fn examples_are_read_as_the_serving_engine_reads_prompts() {
     let data = real();
-    let firmware = Arc::new(LoadedFirmware::load(&default_firmware(data.path())).expect("it loads"));
+    let firmware =
+        Arc::new(LoadedFirmware::load(&default_firmware(data.path())).expect("it loads"));
     let engine = Engine::start(Arc::clone(&firmware), EngineConfig::default()).expect("it starts");
     let prompting = Prompting { instruction: "Is it good?".to_owned(), tokens_max: 512 };
     let row = Row::Labelled { text: "A fine day <|im_end|>".to_owned(), label: "good".to_owned() };
@@ -256,7 +271,8 @@ fn examples_are_read_as_the_serving_engine_reads_prompts() {
         {"role":"user","content":"2"},{"role":"assistant","content":"two"}]"#;
     let row = Row::Chat(serde_json::from_str(turns).expect("messages"));
     let example = prompting.example(&firmware, &row).expect("short enough");
-    let said = example.answers.iter().map(|answer| tokenizer.decode(&example.tokens[answer.clone()]));
+    let said =
+        example.answers.iter().map(|answer| tokenizer.decode(&example.tokens[answer.clone()]));
     assert_eq!(said.collect::<Vec<_>>(), ["one", "two"]);
     let help = done(data.path(), &["train", "--help"]);
     assert!(help.contains("--learning-rate") && help.contains("--resume"));

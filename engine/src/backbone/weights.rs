@@ -1,9 +1,7 @@
 //! The frozen weights of a backbone, under the names of GGUF and of Hugging Face transformers.
 
 use super::{BackboneConfig, BackboneError, BackboneShape, Gains, Projection};
-use crate::kernels::{
-    DenseMatrix, Embedding, Linear, LinearError, Matrix, Packer, RowOrder, Team,
-};
+use crate::kernels::{DenseMatrix, Embedding, Linear, LinearError, Matrix, Packer, RowOrder, Team};
 use crate::weights::{TensorRef, WeightFile};
 
 /// A loaded backbone; never changes.

@@ -69,21 +69,21 @@ impl<'a> Out<'a> {
 }
 
 /// `out = scale * a * b` on rayon's threads.
-pub(crate) fn multiply(a: View<'_>, b: View<'_>, scale: f32, out: Out<'_>) {
-    product(a, b, scale, out, Parallelism::Rayon(0));
+pub(crate) fn multiply(a: View<'_>, b: View<'_>, scale: f32, mut out: Out<'_>) {
+    product(a, b, scale, &mut out, Parallelism::Rayon(0));
 }
 
 /// The same on this thread alone, for many small products side by side.
-pub(crate) fn multiply_alone(a: View<'_>, b: View<'_>, scale: f32, out: Out<'_>) {
-    product(a, b, scale, out, Parallelism::None);
+pub(crate) fn multiply_alone(a: View<'_>, b: View<'_>, scale: f32, mut out: Out<'_>) {
+    product(a, b, scale, &mut out, Parallelism::None);
 }
 
-fn product(a: View<'_>, b: View<'_>, scale: f32, out: Out<'_>, parallelism: Parallelism) {
+fn product(a: View<'_>, b: View<'_>, scale: f32, out: &mut Out<'_>, parallelism: Parallelism) {
     let (rows, inner, cols) = (a.rows, a.cols, b.cols);
     assert_eq!(inner, b.rows, "the inner sizes are equal");
     assert!(cols <= out.stride, "rows of the product do not overlap");
     assert!(extent(rows, cols, (out.stride, 1)) <= out.values.len(), "the product has room");
-    let stride = |(row, col): (usize, usize)| (row as isize, col as isize);
+    let stride = |(row, col): (usize, usize)| (row.cast_signed(), col.cast_signed());
     let ((a_row, a_col), (b_row, b_col)) = (stride(a.strides), stride(b.strides));
     // SAFETY: each view was checked to lie inside its slice when it was made, `out` just now; `out` is
     // borrowed mutably, so it overlaps neither. f32 has kernels for every size and stride.
@@ -94,7 +94,7 @@ fn product(a: View<'_>, b: View<'_>, scale: f32, out: Out<'_>, parallelism: Para
             inner,
             out.values.as_mut_ptr(),
             1,
-            out.stride as isize,
+            out.stride.cast_signed(),
             out.add,
             a.values.as_ptr(),
             a_col,

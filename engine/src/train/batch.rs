@@ -51,12 +51,11 @@ impl Batch {
         let mut room = 0;
         for example in examples {
             let tokens = example.tokens.len();
-            match parts.last_mut().filter(|_| tokens <= room) {
-                Some(part) => part.push(example),
-                None => {
-                    parts.push(vec![example]);
-                    room = tokens_max.max(tokens);
-                }
+            if let Some(part) = parts.last_mut().filter(|_| tokens <= room) {
+                part.push(example);
+            } else {
+                parts.push(vec![example]);
+                room = tokens_max.max(tokens);
             }
             room -= tokens;
         }

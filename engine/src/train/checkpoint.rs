@@ -66,7 +66,9 @@ impl Trainer {
         let none = Vec::new();
         let best = state.best.as_ref().map_or(&none, |best| &best.values);
         let values = state.lora.snapshot()?;
-        for (group, of) in GROUPS.iter().zip([&values, &state.moments.first, &state.moments.second, best]) {
+        for (group, of) in
+            GROUPS.iter().zip([&values, &state.moments.first, &state.moments.second, best])
+        {
             for ((name, _), tensor) in state.lora.matrices().zip(of) {
                 tensors.push((format!("{group}.{name}"), tensor));
             }
@@ -83,17 +85,14 @@ impl Trainer {
     pub fn resume(&mut self, folder: &Path, lineage: &Lineage) -> Result<(), TrainError> {
         let path = folder.join(CHECKPOINT_FILE);
         let bytes = std::fs::read(&path).map_err(TrainError::read(&path))?;
-        let damaged =
-            |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
+        let damaged = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
         let saved = saved(&bytes).map_err(damaged)?;
         self.check_run(&saved, lineage)?;
         let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
         let read = |group: &str| -> Result<Vec<Tensor>, TrainError> {
             let matrices = self.state.lora.matrices();
             matrices
-                .map(|(name, var)| {
-                    matrix(&file, &format!("{group}.{name}"), var).map_err(damaged)
-                })
+                .map(|(name, var)| matrix(&file, &format!("{group}.{name}"), var).map_err(damaged))
                 .collect()
         };
         let [values, first, second] = [read("value")?, read("first")?, read("second")?];

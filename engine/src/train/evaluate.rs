@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-use protocol::{
-    AdapterUse, Constraint, ErrorCode, Event, GenerateWork, Prompt, Work, WorkError,
-};
+use protocol::{AdapterUse, Constraint, ErrorCode, Event, GenerateWork, Prompt, Work, WorkError};
 use serde::{Deserialize, Serialize};
 
 use super::data::{Prompting, Row};
+use crate::Engine;
 use crate::load::LoadedFirmware;
 use crate::runtime::EventStream;
-use crate::Engine;
 
 /// Requests that are under way at once: enough to fill a batch.
 const REQUESTS: usize = 32;
@@ -107,15 +105,8 @@ impl Evaluator<'_> {
     ) -> Result<Evaluation, WorkError> {
         let base = self.scores(rows, &[], &mut progress)?;
         let adapter = self.scores(rows, &[adapter], |done| progress(rows.len() + done))?;
-        let majority = matches!(base, Scores::Labels { .. }).then(|| self.majority(rows));
+        let majority = matches!(base, Scores::Labels { .. }).then(|| majority(rows));
         Ok(Evaluation { rows: rows.len(), majority, base, adapter })
-    }
-
-    fn majority(&self, rows: &[&Row]) -> Scores {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        rows.iter().filter_map(|row| row.label()).for_each(|label| *counts.entry(label).or_default() += 1);
-        let commonest = counts.iter().max_by_key(|(_, count)| **count).map_or("", |(label, _)| label);
-        label_scores(rows.iter().filter_map(|row| row.label()).map(|label| (label, commonest)))
     }
 
     /// Scores of all rows with these adapters.
@@ -150,7 +141,8 @@ impl Evaluator<'_> {
 
     fn work(&self, row: &Row) -> GenerateWork {
         if row.label().is_some() {
-            let labels: Vec<String> = self.labels.iter().map(|label| regex::escape(label)).collect();
+            let labels: Vec<String> =
+                self.labels.iter().map(|label| regex::escape(label)).collect();
             let constraint = Some(Constraint::Regex(format!("({})", labels.join("|"))));
             let (prompt, _) = self.prompting.ask(self.firmware, row);
             return GenerateWork { constraint, ..GenerateWork::greedy(prompt, TENANT) };
@@ -175,6 +167,16 @@ impl Evaluator<'_> {
         }
         Ok(Scores::Loss(sum / f64::from(count.max(1))))
     }
+}
+
+/// Of always saying the commonest label.
+fn majority(rows: &[&Row]) -> Scores {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    rows.iter()
+        .filter_map(|row| row.label())
+        .for_each(|label| *counts.entry(label).or_default() += 1);
+    let commonest = counts.iter().max_by_key(|(_, count)| **count).map_or("", |(label, _)| label);
+    label_scores(rows.iter().filter_map(|row| row.label()).map(|label| (label, commonest)))
 }
 
 fn bad_row(message: String) -> WorkError {
@@ -224,9 +226,8 @@ fn label_scores<'l>(pairs: impl Iterator<Item = (&'l str, &'l str)>) -> Scores {
     }
     // Labels that no row has are left out, as scikit-learn does with those of the right answers.
     let there = counts.values().filter(|count| count.right > 0);
-    let f1: Vec<f64> = there
-        .map(|count| 2.0 * count.hits as f64 / (count.right + count.given) as f64)
-        .collect();
+    let f1: Vec<f64> =
+        there.map(|count| 2.0 * count.hits as f64 / (count.right + count.given) as f64).collect();
     let accuracy = f64::from(hits) / all.max(1) as f64;
     Scores::Labels { accuracy, macro_f1: f1.iter().sum::<f64>() / f1.len().max(1) as f64 }
 }
@@ -240,7 +241,8 @@ mod tests {
         // accuracy_score and f1_score(average="macro") of the same lists.
         let right = ["a", "a", "b", "b", "c", "c"];
         let given = ["a", "b", "b", "b", "a", "c"];
-        let Scores::Labels { accuracy, macro_f1 } = label_scores(right.into_iter().zip(given)) else {
+        let Scores::Labels { accuracy, macro_f1 } = label_scores(right.into_iter().zip(given))
+        else {
             panic!("labels have shares");
         };
         assert!((accuracy - 4.0 / 6.0).abs() < 1e-12);

@@ -7,11 +7,11 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
+use super::TrainError;
 use super::checkpoint::serialize;
 use super::files::replace;
 use super::lora::LoraSettings;
 use super::trainer::Trainer;
-use super::TrainError;
 
 /// PEFT's names.
 const CONFIG_FILE: &str = "adapter_config.json";
@@ -41,7 +41,8 @@ fn config(lora: &LoraSettings, base_model: Option<&str>) -> Value {
     let module = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
     let targets = lora.targets.iter().map(|projection| module(projection.module()));
     // PEFT writes a whole number without a point.
-    let alpha = if lora.alpha.fract() == 0.0 { json!(lora.alpha as u64) } else { json!(lora.alpha) };
+    let alpha =
+        if lora.alpha.fract() == 0.0 { json!(lora.alpha as u64) } else { json!(lora.alpha) };
     json!({
         "alpha_pattern": {},
         "base_model_name_or_path": base_model,

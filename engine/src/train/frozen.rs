@@ -1,4 +1,4 @@
-//! The firmware's weights for training: as the file has them, widened a layer at a time.
+//! The firmware's weights for training: as the file has them, each matrix widened while it is used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(super) struct FrozenBackbone {
     pub(super) layers: Vec<FrozenLayer>,
 }
 
-/// A layer: its norms as they are used, its matrices as the file has them.
+/// A layer, ready for use.
 pub(super) struct FrozenLayer {
     pub(super) attention_norm: RmsNorm,
     pub(super) q_norm: Option<RmsNorm>,
@@ -56,12 +56,8 @@ pub(super) struct FrozenLayer {
     pub(super) post_attention_norm: Option<RmsNorm>,
     pub(super) ffn_norm: RmsNorm,
     pub(super) post_ffn_norm: Option<RmsNorm>,
-    projections: [Frozen; 7],
-    biases: [Option<Arc<[f32]>>; 7],
+    projections: [LinearOp; 7],
 }
-
-/// A layer's matrices, widened; indexed by `Projection as usize`.
-pub(super) type Widened = [LinearOp; 7];
 
 impl FrozenBackbone {
     pub(super) fn load(
@@ -80,21 +76,12 @@ impl FrozenBackbone {
             config,
         })
     }
-
-    /// Bytes of the largest layer's matrices, widened.
-    pub(super) fn layer_bytes(&self) -> u64 {
-        let shape = &self.config.shape;
-        let elements = Projection::ALL.map(|projection| {
-            let (d_in, d_out) = shape.dims(projection);
-            (d_in * d_out) as u64
-        });
-        4 * elements.iter().sum::<u64>()
-    }
 }
 
 impl FrozenLayer {
     fn new(layer: Layer<Frozen>, epsilon: f32) -> Self {
-        let biases = Projection::ALL.map(|projection| layer.bias(projection).map(Arc::from));
+        let mut biases = Projection::ALL.map(|projection| layer.bias(projection).map(Arc::from));
+        let mut bias = biases.iter_mut().map(Option::take);
         let optional = |weight: Option<Vec<f32>>| weight.map(|weight| norm(weight, epsilon));
         Self {
             attention_norm: norm(layer.attention_norm, epsilon),
@@ -103,21 +90,14 @@ impl FrozenLayer {
             post_attention_norm: optional(layer.post_attention_norm),
             ffn_norm: norm(layer.ffn_norm, epsilon),
             post_ffn_norm: optional(layer.post_ffn_norm),
-            projections: layer.projections,
-            biases,
+            projections: layer
+                .projections
+                .map(|frozen| LinearOp { weight: Arc::new(frozen), bias: bias.next().flatten() }),
         }
     }
 
-    pub(super) fn widen(&self) -> Widened {
-        Projection::ALL.map(|projection| {
-            let frozen = &self.projections[projection as usize];
-            LinearOp {
-                weight: Arc::new(frozen.widen(0..frozen.d_out)),
-                bias: self.biases[projection as usize].clone(),
-                d_in: frozen.d_in,
-                d_out: frozen.d_out,
-            }
-        })
+    pub(super) fn projection(&self, projection: Projection) -> LinearOp {
+        self.projections[projection as usize].clone()
     }
 }
 

@@ -71,6 +71,12 @@ impl Lora {
         Ok(Self { layers, settings })
     }
 
+    /// The pair of a projection, if it has one, with its rank and scale.
+    pub(super) fn pair(&self, layer: usize, of: Projection) -> Option<(&Pair, usize, f32)> {
+        let pair = self.layers[layer][of as usize].as_ref()?;
+        Some((pair, self.settings.rank as usize, self.settings.scale()))
+    }
+
     /// Every matrix under the name that PEFT gives it; always in the same order.
     pub(super) fn matrices(&self) -> impl Iterator<Item = (String, &Var)> {
         self.layers.iter().enumerate().flat_map(|(layer, pairs)| {

@@ -55,8 +55,7 @@ fn gradient(head: &Frozen, slopes: &[f32], hidden: &mut [f32]) {
     for outputs in stretches(head) {
         let weight = head.widen(outputs.clone());
         let weight = View::new(&weight, outputs.len(), head.d_in);
-        let slopes =
-            View::strided(&slopes[outputs.start..], rows, outputs.len(), head.d_out);
+        let slopes = View::strided(&slopes[outputs.start..], rows, outputs.len(), head.d_out);
         multiply(slopes, weight, 1.0, Out::adding(hidden, head.d_in));
     }
 }
@@ -78,7 +77,9 @@ fn row_loss(logits: &mut [f32], target: u32, scale: Option<f32>) -> f64 {
     }
     if let Some(scale) = scale {
         let part = (f64::from(scale) / sum) as f32;
-        logits.iter_mut().for_each(|slope| *slope *= part);
+        for slope in logits.iter_mut() {
+            *slope *= part;
+        }
         logits[target as usize] -= scale;
     }
     sum.ln() + f64::from(largest) - f64::from(wanted)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor, Var};
 
 use super::batch::Batch;
-use super::frozen::{FrozenBackbone, FrozenLayer, Widened};
+use super::frozen::{FrozenBackbone, FrozenLayer};
 use super::lora::{Lora, Pair};
 use super::loss::cross_entropy;
 use super::ops::{Angles, Attention, Elements, Gated, LoraOp, RmsNorm, Rotate, Seed};
@@ -60,7 +60,7 @@ impl Model {
         let step = self.step(batch);
         let mut x = self.embed(batch)?;
         for index in 0..self.backbone.layers.len() {
-            x = self.layer(index, &self.backbone.layers[index].widen(), &x, &step, lora)?.detach();
+            x = self.layer(index, &x, &step, lora)?.detach();
         }
         self.gather(&x, batch)
     }
@@ -80,10 +80,7 @@ impl Model {
         for (index, Kept { input, output }) in kept.into_iter().enumerate().rev() {
             let output = match output {
                 Some(output) => output,
-                None => {
-                    let widened = self.backbone.layers[index].widen();
-                    self.layer(index, &widened, &input, &step, Some(lora))?
-                }
+                None => self.layer(index, &input, &step, Some(lora))?,
             };
             let mut gradients = output.apply_op1(Seed { gradient })?.backward()?;
             let pairs = lora.layers[index].iter().flatten().flat_map(|pair| [&pair.a, &pair.b]);
@@ -106,9 +103,9 @@ impl Model {
         let layer_bytes = self.kept_bytes(step.batch.tokens.len());
         let mut x = self.embed(step.batch)?;
         let mut kept = Vec::with_capacity(self.backbone.layers.len());
-        for (index, layer) in self.backbone.layers.iter().enumerate() {
+        for index in 0..self.backbone.layers.len() {
             let input = Var::from_tensor(&x)?;
-            let output = self.layer(index, &layer.widen(), &input, step, Some(lora))?;
+            let output = self.layer(index, &input, step, Some(lora))?;
             x = output.detach();
             let fits = room >= layer_bytes;
             room = room.saturating_sub(layer_bytes);
@@ -117,11 +114,11 @@ impl Model {
         Ok((kept, x))
     }
 
-    /// Memory of a layer's weights and of all that leads to its output.
+    /// Memory of all that leads to a layer's output.
     fn kept_bytes(&self, rows: usize) -> u64 {
         let shape = &self.backbone.config.shape;
         let row = 6 * shape.hidden + 4 * shape.q_dim() + 4 * shape.kv_dim() + 3 * shape.ffn;
-        self.backbone.layer_bytes() + 4 * (rows * row) as u64
+        4 * (rows * row) as u64
     }
 
     /// The gradient of the last layer's output; zero but for rows with a target.
@@ -152,8 +149,10 @@ impl Model {
         let width = config.shape.hidden;
         let mut x = vec![0.0; batch.tokens.len() * width];
         for (token, row) in batch.tokens.iter().zip(x.chunks_exact_mut(width)) {
-            self.backbone.embedding.copy_row(*token as usize, row);
-            row.iter_mut().for_each(|value| *value *= config.embedding_scale);
+            self.backbone.embedding.copy_row(*token as usize, &mut *row);
+            for value in row {
+                *value *= config.embedding_scale;
+            }
         }
         Tensor::from_vec(x, (batch.tokens.len(), width), &self.device)
     }
@@ -175,30 +174,28 @@ impl Model {
     fn layer(
         &self,
         index: usize,
-        widened: &Widened,
         x: &Tensor,
         step: &Step<'_>,
         lora: Option<&Lora>,
     ) -> Result<Tensor> {
         let layer = &self.backbone.layers[index];
         let linear = |projection: Projection, x: &Tensor| {
-            let base = widened[projection as usize].clone();
-            match lora.and_then(|lora| Some((lora, lora.layers[index][projection as usize].as_ref()?))) {
+            let base = layer.projection(projection);
+            match lora.and_then(|lora| lora.pair(index, projection)) {
                 None => x.apply_op1(base),
-                Some((lora, Pair { a, b })) => {
-                    let (rank, scale) = (lora.settings.rank as usize, lora.settings.scale());
+                Some((Pair { a, b }, rank, scale)) => {
                     x.apply_op3(a, b, LoraOp { base, rank, scale })
                 }
             }
         };
         let attended = self.attend(index, layer, x, step, &linear)?;
-        let x = (x + after(attended, layer.post_attention_norm.as_ref())?)?;
+        let x = (x + after(&attended, layer.post_attention_norm.as_ref())?)?;
         let normed = x.apply_op1(layer.ffn_norm.clone())?;
         let gate = linear(Projection::Gate, &normed)?;
         let up = linear(Projection::Up, &normed)?;
         let gated = gate.apply_op2(&up, Gated(self.backbone.config.activation))?;
         let down = linear(Projection::Down, &gated)?;
-        x + after(down, layer.post_ffn_norm.as_ref())?
+        x + after(&down, layer.post_ffn_norm.as_ref())?
     }
 
     /// `o(attention(norm(x)))`.
@@ -216,7 +213,7 @@ impl Model {
         let angles = &angles.expect("each rotation of a layer has its angles").1;
         let normed = x.apply_op1(layer.attention_norm.clone())?;
         let turned = |projection: Projection, norm: Option<&RmsNorm>| {
-            after(linear(projection, &normed)?, norm)?.apply_op1(Rotate(Arc::clone(angles)))
+            after(&linear(projection, &normed)?, norm)?.apply_op1(Rotate(Arc::clone(angles)))
         };
         let q = turned(Projection::Q, layer.q_norm.as_ref())?;
         let k = turned(Projection::K, layer.k_norm.as_ref())?;
@@ -234,6 +231,6 @@ impl Model {
 }
 
 /// Normalises where the model does.
-fn after(x: Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
+fn after(x: &Tensor, norm: Option<&RmsNorm>) -> Result<Tensor> {
     norm.map_or(Ok(x.clone()), |norm| x.apply_op1(norm.clone()))
 }

@@ -110,7 +110,10 @@ impl TrainRecord {
             card,
             "A LoRA adapter for {name} (licence of the base: {licence}), trained by Firmament."
         );
-        let _ = writeln!(card, "Whoever shares it decides its own licence, within those of base and data.\n");
+        let _ = writeln!(
+            card,
+            "Whoever shares it decides its own licence, within those of base and data.\n"
+        );
         if !self.prompting.instruction.is_empty() {
             let instruction = &self.prompting.instruction;
             let _ = writeln!(card, "Say this as the system message:\n\n> {instruction}\n");
@@ -126,7 +129,10 @@ impl TrainRecord {
         let _ = writeln!(card, "\n## Settings\n\n```json\n{settings}\n```\n");
         let _ = write!(card, "{} updates were made", self.steps);
         if let Some((step, loss)) = self.best {
-            let _ = write!(card, "; the values after update {step} were kept (held-out loss {loss:.4})");
+            let _ = write!(
+                card,
+                "; the values after update {step} were kept (held-out loss {loss:.4})"
+            );
         }
         let _ = writeln!(card, ".\n\nFirmware `{firmware}`, tokenizer `{tokenizer}`.");
         card

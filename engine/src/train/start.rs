@@ -68,7 +68,9 @@ fn digest(train: &[Example], valid: &[Example]) -> Digest {
         hash.update((examples.len() as u64).to_le_bytes());
         for Example { tokens, answers } in examples {
             hash.update((tokens.len() as u64).to_le_bytes());
-            tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+            for token in tokens {
+                hash.update(token.to_le_bytes());
+            }
             hash.update((answers.len() as u64).to_le_bytes());
             for answer in answers {
                 hash.update((answer.start as u64).to_le_bytes());

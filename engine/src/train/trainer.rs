@@ -244,4 +244,3 @@ pub(super) fn shuffled(count: usize, seed: u64, round: u64) -> Vec<usize> {
     });
     order
 }
-

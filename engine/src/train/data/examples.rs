@@ -62,12 +62,12 @@ impl Prompting {
             }
             Row::Completion { .. } | Row::Labelled { .. } => {
                 let (prompt, answer) = self.ask(firmware, row);
-                let mut tokens =
-                    firmware.tokens_of(&prompt).map_err(|error| error.message)?;
+                let mut tokens = firmware.tokens_of(&prompt).map_err(|error| error.message)?;
                 let start = tokens.len();
                 tokens.extend(firmware.tokenizer.encode(&answer, false));
                 tokens.extend(firmware.tokenizer.eos());
-                Example { answers: vec![start..tokens.len()], tokens }
+                let answer = start..tokens.len();
+                Example { tokens, answers: vec![answer] }
             }
         };
         if example.tokens.len() > self.tokens_max {

@@ -68,8 +68,8 @@ impl Dataset {
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-            refuse(format!("is not UTF-8 in line {}", line + 1))
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            refuse(format!("is not UTF-8 in line {}", before.matches('\n').count() + 1))
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let rows = match path.extension().and_then(|extension| extension.to_str()) {

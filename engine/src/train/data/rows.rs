@@ -135,9 +135,8 @@ impl Row {
 }
 
 fn check_chat(messages: &[ChatMessage]) -> Result<(), String> {
-    let said = |message: &ChatMessage| {
-        message.role == ChatRole::Assistant && !message.content.is_empty()
-    };
+    let said =
+        |message: &ChatMessage| message.role == ChatRole::Assistant && !message.content.is_empty();
     match messages.last() {
         None => Err("has no message".to_owned()),
         Some(last) if !said(last) => {

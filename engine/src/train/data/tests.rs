@@ -35,12 +35,24 @@ fn faults_are_told_with_their_line() {
     let cases = [
         ("a.jsonl", format!("{good}oops"), "`a.jsonl`, line 2 is no JSON"),
         ("a.jsonl", format!("{good}{{\"text\":\"a\"}}"), "line 2 missing field `label`"),
-        ("a.jsonl", format!("{good}{{\"text\":\" \",\"label\":\"y\"}}"), "line 2 has an empty `text`"),
-        ("a.jsonl", format!("{good}{{\"prompt\":\"a\",\"completion\":\"b\"}}"), "line 2 has not `text`"),
+        (
+            "a.jsonl",
+            format!("{good}{{\"text\":\" \",\"label\":\"y\"}}"),
+            "line 2 has an empty `text`",
+        ),
+        (
+            "a.jsonl",
+            format!("{good}{{\"prompt\":\"a\",\"completion\":\"b\"}}"),
+            "line 2 has not `text`",
+        ),
         ("a.jsonl", "{\"question\":1}".to_owned(), "line 1 has none of `messages`"),
         ("a.jsonl", good.to_owned(), "has one label only"),
         ("a.jsonl", "\n".to_owned(), "has no rows"),
-        ("a.jsonl", format!("{good}{{\"text\":\"a\",\"label\":\"y \"}}"), "line 2 has a label with space"),
+        (
+            "a.jsonl",
+            format!("{good}{{\"text\":\"a\",\"label\":\"y \"}}"),
+            "line 2 has a label with space",
+        ),
         ("a.csv", "text,class\na,x\n".to_owned(), "line 1 names the columns"),
         ("a.csv", "text,label\na,x\nb\n".to_owned(), "line 3 cannot be read"),
         ("a.txt", good.to_owned(), "is neither .jsonl nor .csv"),

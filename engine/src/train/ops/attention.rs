@@ -136,9 +136,7 @@ impl Attention {
             let seen = View::new(&shares, rows, rows);
             multiply_alone(seen.t(), gradient, 1.0, adding(&mut of_v[kv_at..]));
             multiply_alone(gradient, v.t(), 1.0, Out::new(&mut slopes, rows));
-            for (slopes, shares) in
-                slopes.chunks_exact_mut(rows).zip(shares.chunks_exact(rows))
-            {
+            for (slopes, shares) in slopes.chunks_exact_mut(rows).zip(shares.chunks_exact(rows)) {
                 let mean = sum_of_products(slopes, shares);
                 for (slope, share) in slopes.iter_mut().zip(shares) {
                     *slope = share * (*slope - mean);
@@ -159,7 +157,9 @@ fn softmax(scores: &mut [f32]) {
         sum += *score;
     }
     let part = 1.0 / sum;
-    scores.iter_mut().for_each(|score| *score *= part);
+    for score in scores {
+        *score *= part;
+    }
 }
 
 impl CustomOp3 for Attention {
@@ -176,8 +176,7 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) =
-            (elements(q, q_layout)?, elements(k, k_layout)?, elements(v, v_layout)?);
+        let (q, k, v) = (elements(q, q_layout)?, elements(k, k_layout)?, elements(v, v_layout)?);
         Ok(made(self.forward(Qkv { q, k, v }), q_layout.shape()))
     }
 

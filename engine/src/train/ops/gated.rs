@@ -24,8 +24,7 @@ impl Gated {
     /// The gradients of both inputs.
     fn backward(&self, gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let (mut of_gate, mut of_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-        let outs =
-            of_gate.par_chunks_mut(TASK_ELEMENTS).zip(of_up.par_chunks_mut(TASK_ELEMENTS));
+        let outs = of_gate.par_chunks_mut(TASK_ELEMENTS).zip(of_up.par_chunks_mut(TASK_ELEMENTS));
         let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
         let inputs = inputs.zip(gradient.par_chunks(TASK_ELEMENTS));
         outs.zip(inputs).for_each(|((of_gate, of_up), ((gate, up), gradient))| {

@@ -8,40 +8,47 @@ use rayon::prelude::*;
 
 use super::{Elements, elements, made, task_rows, tensor};
 use crate::kernels::{Out, View, add, multiply};
+use crate::train::frozen::Frozen;
 
-/// `y = x Wᵀ + bias`. The weights are frozen: they get no gradient.
+/// `y = x Wᵀ + bias`. The weights are frozen: they get no gradient, and are widened only while they
+/// are used, which costs a hundredth of the product and keeps them small.
 #[derive(Clone)]
 pub(in crate::train) struct LinearOp {
-    /// Rows of `d_in` elements, one for each output.
-    pub(in crate::train) weight: Arc<Vec<f32>>,
+    pub(in crate::train) weight: Arc<Frozen>,
     pub(in crate::train) bias: Option<Arc<[f32]>>,
-    pub(in crate::train) d_in: usize,
-    pub(in crate::train) d_out: usize,
 }
 
 impl LinearOp {
-    fn weight(&self) -> View<'_> {
-        View::new(&self.weight, self.d_out, self.d_in)
+    fn d_in(&self) -> usize {
+        self.weight.d_in
+    }
+
+    fn d_out(&self) -> usize {
+        self.weight.d_out
     }
 
     fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let rows = x.len() / self.d_in;
-        let mut out = vec![0.0; rows * self.d_out];
-        let x = View::new(x, rows, self.d_in);
-        multiply(x, self.weight().t(), 1.0, Out::new(&mut out, self.d_out));
+        let (d_in, d_out) = (self.d_in(), self.d_out());
+        let rows = x.len() / d_in;
+        let mut out = vec![0.0; rows * d_out];
+        let weight = self.weight.widen(0..d_out);
+        let weight = View::new(&weight, d_out, d_in);
+        multiply(View::new(x, rows, d_in), weight.t(), 1.0, Out::new(&mut out, d_out));
         if let Some(bias) = &self.bias {
-            out.par_chunks_mut(task_rows(self.d_out) * self.d_out).for_each(|rows| {
-                rows.chunks_exact_mut(self.d_out).for_each(|row| add(row, bias));
+            out.par_chunks_mut(task_rows(d_out) * d_out).for_each(|rows| {
+                rows.chunks_exact_mut(d_out).for_each(|row| add(row, bias));
             });
         }
         out
     }
 
     fn backward(&self, gradient: &[f32]) -> Vec<f32> {
-        let rows = gradient.len() / self.d_out;
-        let mut out = vec![0.0; rows * self.d_in];
-        let gradient = View::new(gradient, rows, self.d_out);
-        multiply(gradient, self.weight(), 1.0, Out::new(&mut out, self.d_in));
+        let (d_in, d_out) = (self.d_in(), self.d_out());
+        let rows = gradient.len() / d_out;
+        let mut out = vec![0.0; rows * d_in];
+        let weight = self.weight.widen(0..d_out);
+        let weight = View::new(&weight, d_out, d_in);
+        multiply(View::new(gradient, rows, d_out), weight, 1.0, Out::new(&mut out, d_in));
         out
     }
 }
@@ -53,7 +60,7 @@ impl CustomOp1 for LinearOp {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let rows = layout.shape().dims2()?.0;
-        Ok(made(self.forward(elements(x, layout)?), (rows, self.d_out)))
+        Ok(made(self.forward(elements(x, layout)?), (rows, self.d_out())))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
@@ -77,11 +84,11 @@ struct Three<T> {
 
 impl LoraOp {
     fn a<'v>(&self, a: &'v [f32]) -> View<'v> {
-        View::new(a, self.rank, self.base.d_in)
+        View::new(a, self.rank, self.base.d_in())
     }
 
     fn b<'v>(&self, b: &'v [f32]) -> View<'v> {
-        View::new(b, self.base.d_out, self.rank)
+        View::new(b, self.base.d_out(), self.rank)
     }
 
     /// `x Aᵀ`.
@@ -92,28 +99,29 @@ impl LoraOp {
     }
 
     fn forward(&self, Three { x, a, b }: Three<&[f32]>) -> Vec<f32> {
-        let rows = x.len() / self.base.d_in;
+        let rows = x.len() / self.base.d_in();
         let mut out = self.base.forward(x);
-        let low = self.low(View::new(x, rows, self.base.d_in), a, rows);
+        let low = self.low(View::new(x, rows, self.base.d_in()), a, rows);
         let low = View::new(&low, rows, self.rank);
-        multiply(low, self.b(b).t(), self.scale, Out::adding(&mut out, self.base.d_out));
+        multiply(low, self.b(b).t(), self.scale, Out::adding(&mut out, self.base.d_out()));
         out
     }
 
     /// With `l = x Aᵀ` and `e = scale g B`: `g W + e A` for `x`, `eᵀ x` for A, `scale gᵀ l` for B.
     fn backward(&self, Three { x, a, b }: Three<&[f32]>, gradient: &[f32]) -> Three<Vec<f32>> {
         let Self { base, rank, scale } = self;
-        let rows = x.len() / base.d_in;
+        let rows = x.len() / base.d_in();
         let mut of_x = base.backward(gradient);
-        let (x, gradient) = (View::new(x, rows, base.d_in), View::new(gradient, rows, base.d_out));
+        let (x, gradient) =
+            (View::new(x, rows, base.d_in()), View::new(gradient, rows, base.d_out()));
         let low = self.low(x, a, rows);
         let mut back = vec![0.0; rows * rank];
         multiply(gradient, self.b(b), *scale, Out::new(&mut back, *rank));
         let back = View::new(&back, rows, *rank);
-        multiply(back, self.a(a), 1.0, Out::adding(&mut of_x, base.d_in));
-        let mut of_a = vec![0.0; rank * base.d_in];
-        multiply(back.t(), x, 1.0, Out::new(&mut of_a, base.d_in));
-        let mut of_b = vec![0.0; base.d_out * rank];
+        multiply(back, self.a(a), 1.0, Out::adding(&mut of_x, base.d_in()));
+        let mut of_a = vec![0.0; rank * base.d_in()];
+        multiply(back.t(), x, 1.0, Out::new(&mut of_a, base.d_in()));
+        let mut of_b = vec![0.0; base.d_out() * rank];
         let low = View::new(&low, rows, *rank);
         multiply(gradient.t(), low, *scale, Out::new(&mut of_b, *rank));
         Three { x: of_x, a: of_a, b: of_b }
@@ -140,7 +148,7 @@ impl CustomOp3 for LoraOp {
             a: elements(a, a_layout)?,
             b: elements(b, b_layout)?,
         };
-        Ok(made(self.forward(three), (rows, self.base.d_out)))
+        Ok(made(self.forward(three), (rows, self.base.d_out())))
     }
 
     fn bwd(

@@ -76,9 +76,11 @@ fn losses_are_those_of_pytorch_and_peft() {
         for (ours, theirs) in logits.iter().zip(numbers(&golden["logits"])) {
             assert!((f64::from(*ours) - theirs).abs() < 1e-2, "{name}: {ours} {theirs}");
         }
-        let trained = trainer.state.lora.vars().any(|var| {
-            Elements::of(var).unwrap().iter().any(|value| *value != 0.0)
-        });
+        let trained = trainer
+            .state
+            .lora
+            .vars()
+            .any(|var| Elements::of(var).unwrap().iter().any(|value| *value != 0.0));
         assert!(trained);
     }
 }

@@ -31,7 +31,8 @@ fn the_forward_pass_computes_what_transformers_computes() {
         let golden = std::fs::read(golden_path(&format!("bases/{name}/golden.json"))).unwrap();
         let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
         let numbers = |key: &str| golden[key].as_array().unwrap().iter();
-        let mut tokens: Vec<u32> = numbers("prompt").map(|id| id.as_u64().unwrap() as u32).collect();
+        let mut tokens: Vec<u32> =
+            numbers("prompt").map(|id| id.as_u64().unwrap() as u32).collect();
         tokens.push(0); // what follows the last row does not matter
         let rows = numbers("logits_positions").map(|at| at.as_u64().unwrap() as usize + 1);
         let answers = rows.map(|at| at..at + 1).collect();
@@ -55,7 +56,8 @@ fn gradients_are_the_slopes_of_finite_differences() {
         let batch = Batch::new(&all);
         let (_, gradients) = model.gradients(&batch, &lora, 1.0).unwrap();
         for (index, (var, gradient)) in lora.vars().zip(&gradients).enumerate() {
-            let sign = |place: usize| if (place * 7 + index) % 3 == 0 { 1.0f32 } else { -1.0 };
+            let sign =
+                |place: usize| if (place * 7 + index).is_multiple_of(3) { 1.0f32 } else { -1.0 };
             let direction: Vec<f32> = (0..var.elem_count()).map(sign).collect();
             let slope: f64 = Elements::of(gradient)
                 .unwrap()

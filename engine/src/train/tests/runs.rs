@@ -96,10 +96,15 @@ fn training_ends_early_and_keeps_the_best() {
     let mut trainer = trainer(settings, 2);
     let reports = run(&mut trainer);
     assert!((reports.len() as u64) < trainer.steps());
-    let looks: Vec<_> = reports.iter().filter_map(|report| Some((report.step, report.valid_loss?))).collect();
+    let looks: Vec<_> =
+        reports.iter().filter_map(|report| Some((report.step, report.valid_loss?))).collect();
     let least = looks.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a }).unwrap();
     assert_eq!(trainer.best(), Some(least));
-    assert_eq!(looks.last().unwrap().0 - least.0, 4, "two looks, two updates apart, were no better");
+    assert_eq!(
+        looks.last().unwrap().0 - least.0,
+        4,
+        "two looks, two updates apart, were no better"
+    );
 }
 
 #[test]

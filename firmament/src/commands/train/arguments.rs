@@ -189,7 +189,8 @@ impl Arguments {
             let what = format!("a checkpoint in `{folder}`");
             return Err(Failure::not_found(what, "train without --resume"));
         }
-        let found = [CHECKPOINT_FILE, "adapter_model.safetensors"].into_iter().find(|file| here(file));
+        let found =
+            [CHECKPOINT_FILE, "adapter_model.safetensors"].into_iter().find(|file| here(file));
         match found.filter(|_| !self.resume) {
             Some(file) => Err(Failure::usage(anyhow::anyhow!(
                 "`{folder}` has a {file} already: choose another folder, or go on with --resume"

@@ -52,7 +52,8 @@ impl Rows {
         if let Some(test) = &test {
             record("test", test, test.rows.len());
         }
-        let examples = |rows: &[(u64, Row)], path: &Path| examples(firmware, &prompting, rows, path);
+        let examples =
+            |rows: &[(u64, Row)], path: &Path| examples(firmware, &prompting, rows, path);
         let valid_path = arguments.valid.as_deref().unwrap_or(&arguments.examples);
         let examples = TrainData {
             train: examples(&train, &arguments.examples)?,
@@ -72,10 +73,9 @@ impl Rows {
 /// What was said, or the names of the labels; nothing where rows say everything themselves.
 pub(super) fn instruction(said: Option<&str>, data: &Dataset) -> String {
     match data.kind() {
-        RowKind::Labelled => said.map_or_else(
-            || Prompting::naming(data.labels().into_keys()),
-            str::to_owned,
-        ),
+        RowKind::Labelled => {
+            said.map_or_else(|| Prompting::naming(data.labels().into_keys()), str::to_owned)
+        }
         RowKind::Chat | RowKind::Completion => String::new(),
     }
 }

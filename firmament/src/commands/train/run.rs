@@ -4,11 +4,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::anyhow;
-use engine::firmware::FirmwareDir;
-use engine::train::{
-    BaseRecord, CHECKPOINT_FILE, Lineage, TrainError, TrainRecord, Trainer,
-};
 use engine::LoadedFirmware;
+use engine::firmware::FirmwareDir;
+use engine::train::{BaseRecord, CHECKPOINT_FILE, Lineage, TrainError, TrainRecord, Trainer};
 
 use super::bar::TrainBar;
 use super::data::Rows;
@@ -27,7 +25,10 @@ pub(super) fn train(
     let rows = Rows::read(arguments, &firmware)?;
     let out = &arguments.out;
     std::fs::create_dir_all(out).map_err(|error| {
-        Failure::new(anyhow!(error).context(format!("`{}` cannot be made", out.display())), "choose another --out")
+        Failure::new(
+            anyhow!(error).context(format!("`{}` cannot be made", out.display())),
+            "choose another --out",
+        )
     })?;
     let lineage = Lineage::new(&firmware, &rows.examples);
     let (settings, limits) = (arguments.settings(), arguments.limits());

@@ -45,10 +45,7 @@ pub(super) struct Subject<'a> {
 }
 
 /// Measures.
-pub(super) fn run(
-    arguments: &Arguments,
-    directory: &FirmwareDir,
-) -> Result<Evaluation, Failure> {
+pub(super) fn run(arguments: &Arguments, directory: &FirmwareDir) -> Result<Evaluation, Failure> {
     let firmware = load(directory)?;
     let data = Dataset::read(&arguments.examples)?;
     let record = TrainRecord::read(&arguments.adapter)?;
@@ -72,8 +69,7 @@ pub(super) fn compare(
     rows: &[&Row],
 ) -> Result<Evaluation, Failure> {
     let failed = |error: engine::EngineError| Failure::new(error, "free memory or threads");
-    let engine =
-        Engine::start(Arc::clone(firmware), EngineConfig::default()).map_err(failed)?;
+    let engine = Engine::start(Arc::clone(firmware), EngineConfig::default()).map_err(failed)?;
     let (manifest, files) = lora_files(subject.folder, engine.firmware()).map_err(|error| {
         let folder = subject.folder.display();
         let error = anyhow::anyhow!(error).context(format!("`{folder}` is no adapter"));
@@ -83,7 +79,8 @@ pub(super) fn compare(
     let adapter = AdapterUse { generation: manifest.id(), scale: 1.0 };
     let Subject { prompting, labels, .. } = *subject;
     let evaluator = Evaluator { engine: &engine, firmware, prompting, labels };
-    let bar = ProgressBar::with_draw_target(Some(2 * rows.len() as u64), ProgressDrawTarget::hidden());
+    let bar =
+        ProgressBar::with_draw_target(Some(2 * rows.len() as u64), ProgressDrawTarget::hidden());
     let style = "{pos}/{len} {wide_bar} measuring {eta}";
     bar.set_style(ProgressStyle::with_template(style).expect("a literal of this file"));
     if std::io::stderr().is_terminal() {
