@@ -25,7 +25,7 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// Texts whose first letter is their class.
 fn rows(count: usize) -> String {
     let row = |index: usize| {
-        let (letter, label) = if index % 3 == 0 { ('q', "no") } else { ('z', "yes") };
+        let (letter, label) = if index.is_multiple_of(3) { ('q', "no") } else { ('z', "yes") };
         format!("{letter}{}{},{label}\n", index * 7 % 10, index % 10)
     };
     "text,label\n".to_owned() + &(0..count).map(row).collect::<String>()
