@@ -95,6 +95,10 @@ fn an_adapter_is_trained_measured_and_served_and_the_firmware_stays_as_it_is() {
         (&again["rows"], &again["adapter"]["labels"]["accuracy"]),
         (&30.into(), &1.0.into())
     );
+    let strange = data.path().join("strange.csv");
+    fs::write(&strange, "text,label\nq1,no\nz1,perhaps\n").expect("written");
+    let measure = ["eval", "--adapter", &text(out.path()), "--examples", &text(&strange)];
+    assert!(refused(data.path(), &measure, 1).contains("never learned the label `perhaps`"));
     let up = Up::start(data.path(), &[]);
     let add = ["adapter", "add", &text(out.path()), "--name", "letters", "--url", &up.url];
     assert_eq!(json(data.path(), &add)["state"], "serving");

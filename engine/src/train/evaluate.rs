@@ -116,7 +116,6 @@ impl Evaluator<'_> {
         adapters: &[AdapterUse],
         mut progress: impl FnMut(usize),
     ) -> Result<Scores, WorkError> {
-        let work = |row: &Row| GenerateWork { adapters: adapters.to_vec(), ..self.work(row) };
         let mut answers = Vec::with_capacity(rows.len());
         let mut running = VecDeque::new();
         for row in rows {
@@ -124,7 +123,8 @@ impl Evaluator<'_> {
                 answers.push(answer(running.pop_front().expect("it is full"))?);
                 progress(answers.len());
             }
-            running.push_back(self.engine.submit(Work::Generate(work(row)))?);
+            let work = GenerateWork { adapters: adapters.to_vec(), ..self.work(row)? };
+            running.push_back(self.engine.submit(Work::Generate(work))?);
         }
         for stream in running {
             answers.push(answer(stream)?);
@@ -139,19 +139,18 @@ impl Evaluator<'_> {
         })
     }
 
-    fn work(&self, row: &Row) -> GenerateWork {
+    fn work(&self, row: &Row) -> Result<GenerateWork, WorkError> {
         if row.label().is_some() {
             let labels: Vec<String> =
                 self.labels.iter().map(|label| regex::escape(label)).collect();
             let constraint = Some(Constraint::Regex(format!("({})", labels.join("|"))));
             let (prompt, _) = self.prompting.ask(self.firmware, row);
-            return GenerateWork { constraint, ..GenerateWork::greedy(prompt, TENANT) };
+            return Ok(GenerateWork { constraint, ..GenerateWork::greedy(prompt, TENANT) });
         }
-        // What cannot be turned into tokens is refused by the engine, with the reason.
-        let tokens = self.prompting.example(self.firmware, row).map(|example| example.tokens);
-        let prompt = Prompt::Tokens(tokens.unwrap_or_default());
-        let work = GenerateWork::greedy(prompt, TENANT);
-        GenerateWork { max_tokens: Some(0), logprobs: Some(0), prompt_logprobs: true, ..work }
+        let example = self.prompting.example(self.firmware, row);
+        let example = example.map_err(|reason| bad_row(format!("a row {reason}")))?;
+        let work = GenerateWork::greedy(Prompt::Tokens(example.tokens), TENANT);
+        Ok(GenerateWork { max_tokens: Some(0), logprobs: Some(0), prompt_logprobs: true, ..work })
     }
 
     fn loss(&self, rows: &[&Row], answers: &[Answer]) -> Result<Scores, WorkError> {

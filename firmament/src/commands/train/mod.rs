@@ -136,7 +136,12 @@ impl From<DataError> for Failure {
     }
 }
 
-/// What the serving engine refuses.
+/// An adapter that the serving engine refuses.
 fn refused(error: WorkError) -> Failure {
     Failure::new(anyhow::anyhow!(error.message), "train it again, or with a higher learning rate")
+}
+
+/// A row that it cannot answer.
+fn unanswered(error: WorkError) -> Failure {
+    Failure::new(anyhow::anyhow!(error.message), "mend the rows, or raise --max-tokens")
 }

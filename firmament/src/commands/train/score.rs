@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use protocol::AdapterUse;
 
 use super::data::instruction;
-use super::{load, refused};
+use super::{load, refused, unanswered};
 use crate::failure::Failure;
 
 /// What to measure, and on what.
@@ -53,13 +53,27 @@ pub(super) fn run(arguments: &Arguments, directory: &FirmwareDir) -> Result<Eval
     let said = arguments.instruction.as_deref().or(said.filter(|said| !said.is_empty()));
     let prompting =
         Prompting { instruction: instruction(said, &data), tokens_max: arguments.max_tokens };
-    let own = || data.labels().into_keys().map(str::to_owned).collect();
-    let labels: Vec<String> =
-        record.map(|record| record.labels).filter(|labels| !labels.is_empty()).unwrap_or_else(own);
+    let labels = labels(record, &data)?;
     let folder = &arguments.adapter;
     let subject = Subject { folder, prompting: &prompting, labels: &labels };
     let rows: Vec<&Row> = data.rows.iter().map(|(_, row)| row).collect();
     compare(&firmware, &subject, &rows)
+}
+
+/// The classes that the adapter learned, or those of the data where nobody wrote them down.
+fn labels(record: Option<TrainRecord>, data: &Dataset) -> Result<Vec<String>, Failure> {
+    let there = data.labels();
+    let learned = record.map(|record| record.labels).filter(|labels| !labels.is_empty());
+    let Some(learned) = learned else {
+        return Ok(there.into_keys().map(str::to_owned).collect());
+    };
+    match there.into_keys().find(|label| !learned.iter().any(|known| known == label)) {
+        None => Ok(learned),
+        Some(label) => {
+            let what = anyhow::anyhow!("the adapter never learned the label `{label}`");
+            Err(Failure::new(what, format!("it knows {}; mend the rows", learned.join(", "))))
+        }
+    }
 }
 
 /// Loads the adapter as a node does, which proves that it changes the output, and asks for every row.
@@ -89,5 +103,5 @@ pub(super) fn compare(
     let evaluation = evaluator.compare(rows, adapter, |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     engine.shutdown();
-    evaluation.map_err(refused)
+    evaluation.map_err(unanswered)
 }
