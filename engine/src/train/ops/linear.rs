@@ -11,7 +11,7 @@ use crate::kernels::{Out, View, add, multiply};
 use crate::train::frozen::Frozen;
 
 /// `y = x Wᵀ + bias`. The weights are frozen: they get no gradient, and are widened only while they
-/// are used, which costs a hundredth of the product and keeps them small.
+/// are used, so that no layer's weights exist as f32 beside another's.
 #[derive(Clone)]
 pub(in crate::train) struct LinearOp {
     pub(in crate::train) weight: Arc<Frozen>,
