@@ -14,6 +14,7 @@ mod runtime;
 mod submit;
 pub mod template;
 pub mod tokenizer;
+pub mod train;
 pub mod weights;
 
 #[cfg(feature = "bench")]

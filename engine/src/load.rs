@@ -23,6 +23,31 @@ pub struct LoadedFirmware {
     grammars: OnceLock<Option<GrammarFactory>>,
 }
 
+/// The file with a firmware's weights, and what it says about them.
+pub(crate) struct BackboneFile {
+    pub(crate) file: WeightFile,
+    pub(crate) config: BackboneConfig,
+    pub(crate) names: Names,
+}
+
+impl BackboneFile {
+    pub(crate) fn open(directory: &FirmwareDir) -> Result<Self, EngineError> {
+        let manifest = directory.manifest();
+        let part = manifest.parts_of(PartRole::Backbone).next().ok_or_else(no_backbone)?;
+        let file = WeightFile::open(&directory.part_path(part))?;
+        let gguf = file.metadata().keys().next().is_some();
+        let config = manifest.parts_of(PartRole::Config).next();
+        let config = match config.filter(|_| !gguf) {
+            Some(config) => {
+                BackboneConfig::from_hugging_face(&read(&directory.part_path(config))?)?
+            }
+            None => BackboneConfig::from_gguf(&file)?,
+        };
+        let names = if gguf { Names::Gguf } else { Names::HuggingFace };
+        Ok(Self { file, config, names })
+    }
+}
+
 /// Template that GGUF files carry.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
@@ -33,18 +58,7 @@ impl LoadedFirmware {
     /// [`EngineError`] naming the part that cannot be used.
     pub fn load(directory: &FirmwareDir) -> Result<Self, EngineError> {
         let manifest = directory.manifest();
-        let part = manifest.parts_of(PartRole::Backbone).next().ok_or_else(no_backbone)?;
-        let path = directory.part_path(part);
-        let file = WeightFile::open(&path)?;
-        let gguf = file.metadata().keys().next().is_some();
-        let config = manifest.parts_of(PartRole::Config).next();
-        let config = match config.filter(|_| !gguf) {
-            Some(config) => {
-                BackboneConfig::from_hugging_face(&read(&directory.part_path(config))?)?
-            }
-            None => BackboneConfig::from_gguf(&file)?,
-        };
-        let names = if gguf { Names::Gguf } else { Names::HuggingFace };
+        let BackboneFile { file, config, names } = BackboneFile::open(directory)?;
         let backbone = Backbone::load(&file, config, names)?;
         let tokenizer = load_tokenizer(directory, &file)?;
         let rows = backbone.shape().vocab;

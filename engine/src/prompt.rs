@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::load::LoadedFirmware;
 use crate::runtime::{tool_json, tool_prompt};
-use crate::template::Conversation;
+use crate::template::{ChatTemplate, Conversation};
 
 impl LoadedFirmware {
     /// The tokens of a prompt, with whatever the model wants in front.
@@ -37,11 +37,32 @@ impl LoadedFirmware {
         Ok(tokens)
     }
 
-    fn render(&self, messages: &[ChatMessage], tools: &[Tool]) -> Result<String, WorkError> {
-        let Some(template) = &self.template else {
+    /// The text of a conversation without tools; `open` ends it with the start of the assistant's turn.
+    pub(crate) fn render_turns(
+        &self,
+        messages: &[ChatMessage],
+        open: bool,
+    ) -> Result<String, WorkError> {
+        let messages = self.tokenizer.guard_json(&messages.iter().map(message_json).collect());
+        let conversation =
+            Conversation { add_generation_prompt: open, ..Conversation::new(&messages) };
+        self.fill(conversation)
+    }
+
+    fn fill(&self, conversation: Conversation<'_>) -> Result<String, WorkError> {
+        let refused = |error| invalid("messages", format!("the chat template refuses: {error}"));
+        self.chat_template()?.render(conversation).map_err(refused)
+    }
+
+    fn chat_template(&self) -> Result<&ChatTemplate, WorkError> {
+        self.template.as_ref().ok_or_else(|| {
             let message = "this firmware has no chat template; use /v1/completions";
-            return Err(invalid("messages", message));
-        };
+            invalid("messages", message)
+        })
+    }
+
+    fn render(&self, messages: &[ChatMessage], tools: &[Tool]) -> Result<String, WorkError> {
+        let template = self.chat_template()?;
         let native = template.supports_tools();
         let guard = |values: Vec<Value>| self.tokenizer.guard_json(&Value::Array(values));
         let shown =
@@ -53,10 +74,7 @@ impl LoadedFirmware {
             tool_prompt(messages, tools).iter().map(message_json).collect()
         };
         let messages = guard(messages);
-        let conversation = Conversation { tools: shown.as_ref(), ..Conversation::new(&messages) };
-        template
-            .render(conversation)
-            .map_err(|error| invalid("messages", format!("the chat template refuses: {error}")))
+        self.fill(Conversation { tools: shown.as_ref(), ..Conversation::new(&messages) })
     }
 }
 

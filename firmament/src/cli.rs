@@ -9,8 +9,9 @@ use clap::CommandFactory as _;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use telemetry::logs::LogFormat;
 
-use crate::commands::{adapter, bench, chat, file, firmware, health, job, key, node};
-use crate::commands::{tenant, usage};
+use crate::commands::{
+    adapter, bench, chat, file, firmware, health, job, key, node, tenant, train, usage,
+};
 use crate::roles;
 
 /// Where help lists the flags that every command has.
@@ -79,6 +80,10 @@ pub enum Command {
     /// Bring, show and move adapters.
     #[command(subcommand)]
     Adapter(adapter::Action),
+    /// Train an adapter on a file of examples, here and now, and measure it beside its base.
+    Train(Box<train::Arguments>),
+    /// Measure an adapter beside its base on rows with right answers.
+    Eval(train::ScoreArguments),
     /// Hand in durable work and follow it.
     #[command(subcommand)]
     Job(job::Action),

@@ -6,7 +6,7 @@ mod cpu;
 mod error;
 mod gains;
 mod hf_config;
-mod rope;
+pub(crate) mod rope;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ pub use error::BackboneError;
 pub use gains::Base;
 use gains::Gains;
 pub use shape::{BackboneShape, Projection};
-pub(crate) use weights::{Backbone, Names};
+pub(crate) use weights::{Backbone, Layer, Names, Parts};
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -195,6 +195,13 @@ fn embeddings_are_the_mean_of_the_last_hidden_states() {
 }
 
 #[test]
+fn an_adapter_of_our_own_trainer_computes_what_peft_computes_with_it() {
+    let (golden, backbone) = (json("exported/golden.json"), backbone("llama"));
+    let adapter = adapter("../exported", &backbone);
+    check("exported", &golden, &backbone, &vec![(adapter, 1.0)]);
+}
+
+#[test]
 fn every_kind_of_adapter_computes_what_peft_computes() {
     let variants = ["qv_r4", "all_r8", "rslora", "patterns", "layers", "regex", "save_head"];
     let every = ["llama", "qwen2", "gemma3"].map(|base| variants.map(|of| format!("{base}_{of}")));

@@ -1,7 +1,7 @@
 //! The frozen weights of a backbone, under the names of GGUF and of Hugging Face transformers.
 
 use super::{BackboneConfig, BackboneError, BackboneShape, Gains, Projection};
-use crate::kernels::{DenseMatrix, Embedding, Linear, Matrix, Packer, RowOrder, Team};
+use crate::kernels::{DenseMatrix, Embedding, Linear, LinearError, Matrix, Packer, RowOrder, Team};
 use crate::weights::{TensorRef, WeightFile};
 
 /// A loaded backbone; never changes.
@@ -14,8 +14,16 @@ pub(crate) struct Backbone {
     pub(super) gains: Gains,
 }
 
+/// The weights of a backbone, each linear map in the form `M`.
+pub(crate) struct Parts<M> {
+    pub(crate) embedding: Embedding,
+    pub(crate) layers: Vec<Layer<M>>,
+    pub(crate) norm: Vec<f32>,
+    pub(crate) head: M,
+}
+
 /// One decoder layer.
-pub(crate) struct Layer {
+pub(crate) struct Layer<M = Box<dyn Linear>> {
     pub(crate) attention_norm: Vec<f32>,
     pub(crate) q_norm: Option<Vec<f32>>,
     pub(crate) k_norm: Option<Vec<f32>>,
@@ -24,7 +32,7 @@ pub(crate) struct Layer {
     pub(crate) ffn_norm: Vec<f32>,
     /// And what the feed-forward part adds.
     pub(crate) post_ffn_norm: Option<Vec<f32>>,
-    projections: [Box<dyn Linear>; 7],
+    pub(crate) projections: [M; 7],
     biases: [Option<Vec<f32>>; 7],
 }
 
@@ -32,7 +40,9 @@ impl Layer {
     pub(crate) fn projection(&self, projection: Projection) -> &dyn Linear {
         &*self.projections[projection as usize]
     }
+}
 
+impl<M> Layer<M> {
     pub(crate) fn bias(&self, projection: Projection) -> Option<&[f32]> {
         self.biases[projection as usize].as_deref()
     }
@@ -52,26 +62,12 @@ impl Backbone {
         config: BackboneConfig,
         names: Names,
     ) -> Result<Self, BackboneError> {
-        let mut source = Source { file, config: &config, names, packer: Packer::default() };
-        let (hidden, vocab) = (config.shape.hidden, config.shape.vocab);
-        let top = |gguf: &str, hugging_face: &str| match names {
-            Names::Gguf => gguf.to_owned(),
-            Names::HuggingFace => hugging_face.to_owned(),
-        };
-        let embedding_name = top("token_embd.weight", "model.embed_tokens.weight");
-        let embedding = source.tensor(&embedding_name)?.clone();
-        let embedding = Embedding::new(embedding, vocab, hidden)
-            .map_err(|source| BackboneError::Linear { name: embedding_name.clone(), source })?;
-        // Without a head of its own the embedding serves as head.
-        let head = top("output.weight", "lm_head.weight");
-        let head = if file.tensor(&head).is_some() { head } else { embedding_name };
-        let head = source.linear(&head, (hidden, vocab), None)?;
-        let norm = source.norm(&top("output_norm.weight", "model.norm.weight"), hidden)?;
-        let layers = (0..config.shape.layers).map(|layer| source.layer(layer));
-        let layers = layers.collect::<Result<_, _>>()?;
+        let mut packer = Packer::default();
+        let parts = Parts::load(file, &config, names, |matrix| matrix.pack(&mut packer))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let team = Team::new(cores).map_err(BackboneError::Threads)?;
-        source.packer.pack(&team).map_err(BackboneError::Memory)?;
+        packer.pack(&team).map_err(BackboneError::Memory)?;
+        let Parts { embedding, layers, norm, head } = parts;
         Ok(Self { config, embedding, layers, norm, head, gains: Gains::default() })
     }
 
@@ -91,15 +87,44 @@ impl Backbone {
     }
 }
 
-struct Source<'a> {
+impl<M> Parts<M> {
+    /// Finds the weights that `config` asks for; `make` turns each matrix into a linear map.
+    pub(crate) fn load(
+        file: &WeightFile,
+        config: &BackboneConfig,
+        names: Names,
+        make: impl FnMut(Matrix<'_>) -> Result<M, LinearError>,
+    ) -> Result<Self, BackboneError> {
+        let mut source = Source { file, config, names, make };
+        let (hidden, vocab) = (config.shape.hidden, config.shape.vocab);
+        let top = |gguf: &str, hugging_face: &str| match names {
+            Names::Gguf => gguf.to_owned(),
+            Names::HuggingFace => hugging_face.to_owned(),
+        };
+        let embedding_name = top("token_embd.weight", "model.embed_tokens.weight");
+        let embedding = source.tensor(&embedding_name)?.clone();
+        let embedding = Embedding::new(embedding, vocab, hidden)
+            .map_err(|source| BackboneError::Linear { name: embedding_name.clone(), source })?;
+        // Without a head of its own the embedding serves as head.
+        let head = top("output.weight", "lm_head.weight");
+        let head = if file.tensor(&head).is_some() { head } else { embedding_name };
+        let head = source.linear(&head, (hidden, vocab), None)?;
+        let norm = source.norm(&top("output_norm.weight", "model.norm.weight"), hidden)?;
+        let layers = (0..config.shape.layers).map(|layer| source.layer(layer));
+        let layers = layers.collect::<Result<_, _>>()?;
+        Ok(Self { embedding, layers, norm, head })
+    }
+}
+
+struct Source<'a, F> {
     file: &'a WeightFile,
     config: &'a BackboneConfig,
     names: Names,
-    packer: Packer,
+    make: F,
 }
 
-impl Source<'_> {
-    fn layer(&mut self, layer: usize) -> Result<Layer, BackboneError> {
+impl<M, F: FnMut(Matrix<'_>) -> Result<M, LinearError>> Source<'_, F> {
+    fn layer(&mut self, layer: usize) -> Result<Layer<M>, BackboneError> {
         let shape = &self.config.shape;
         let projections = self.projections(layer)?;
         let norm = |name: LayerNorm| self.norm(&self.norm_name(layer, name), shape.hidden);
@@ -128,7 +153,7 @@ impl Source<'_> {
         })
     }
 
-    fn projections(&mut self, layer: usize) -> Result<[Box<dyn Linear>; 7], BackboneError> {
+    fn projections(&mut self, layer: usize) -> Result<[M; 7], BackboneError> {
         let load = |projection: Projection| {
             let name = self.projection_name(layer, projection, "weight");
             self.linear(&name, self.config.shape.dims(projection), self.row_order(projection))
@@ -189,11 +214,10 @@ impl Source<'_> {
         name: &str,
         (d_in, d_out): (usize, usize),
         order: Option<RowOrder>,
-    ) -> Result<Box<dyn Linear>, BackboneError> {
+    ) -> Result<M, BackboneError> {
         let tensor = self.file.tensor(name);
         let tensor = tensor.ok_or_else(|| BackboneError::Missing(name.to_owned()))?;
-        Matrix { tensor, d_in, d_out, order }
-            .pack(&mut self.packer)
+        (self.make)(Matrix { tensor, d_in, d_out, order })
             .map_err(|source| BackboneError::Linear { name: name.to_owned(), source })
     }
 

@@ -1,6 +1,9 @@
 //! ggml's quantised blocks: what each type stores, 32 weights at a time.
 //! Source: ggml-quants.c (`dequantize_row_*`), the definition of the formats.
 
+use super::level::dispatch;
+use super::simd::Isa;
+
 /// Weights per step.
 pub(crate) const STEP: usize = 32;
 
@@ -36,8 +39,14 @@ pub(crate) trait Format: Send + Sync + 'static {
     fn step(block: &[u8], step: usize) -> Step;
 }
 
-/// Widens one row of weights exactly.
-pub(crate) fn dequantize_row<F: Format>(row: &[u8], out: &mut [f32]) {
+dispatch! {
+    /// Widens one row of weights exactly.
+    pub(crate) fn dequantize_row<F: Format>(row: &[u8], out: &mut [f32]) = dequantize_row_kernel
+}
+
+/// Plain arithmetic; what the instruction set brings is fused multiply-adds without a call for each.
+#[inline(always)]
+fn dequantize_row_kernel<F: Format, I: Isa>(row: &[u8], out: &mut [f32]) {
     let mut out = out.as_chunks_mut::<STEP>().0.iter_mut();
     for block in row.chunks_exact(F::BYTES) {
         let [d, m] = F::halves(block).map(|bits| half::f16::from_bits(bits).to_f32());

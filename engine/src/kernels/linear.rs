@@ -282,7 +282,8 @@ impl Embedding {
         let bytes = self.tensor.bytes();
         let row = |bytes_of_row: usize| &bytes[row * bytes_of_row..(row + 1) * bytes_of_row];
         with_format!(self.tensor.dtype, F => {
-            format::dequantize_row::<F>(row(self.width / (F::STEPS * STEP) * F::BYTES), out);
+            let row = row(self.width / (F::STEPS * STEP) * F::BYTES);
+            format::dequantize_row::<F>(Level::best(), row, out);
         }, else other => {
             let element = Element::of(other).expect("checked when it was made");
             element.widen(row(self.width * element.bytes()), out);

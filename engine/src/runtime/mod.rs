@@ -24,6 +24,7 @@ mod turn;
 
 pub(crate) use commands::{Command, ProbeReport};
 pub(crate) use prefix::Scope;
+pub(crate) use random::uniform;
 pub(crate) use replay::{Told, misfit};
 pub(crate) use sampler::History;
 #[cfg(test)]

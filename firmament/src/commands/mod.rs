@@ -19,6 +19,7 @@ pub mod lines;
 pub mod node;
 pub mod shelf;
 pub mod tenant;
+pub mod train;
 pub mod usage;
 
 use crate::cli::{Cli, Command};
@@ -45,6 +46,8 @@ pub async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Migrate(arguments) => roles::gateway::migrate(&arguments, &data, output).await,
         #[cfg(feature = "gateway")]
         Command::Ca(action) => ca::run(&action, output),
+        Command::Train(arguments) => train::run(*arguments, &data, output).await,
+        Command::Eval(arguments) => train::score(arguments, &data, output).await,
         Command::Chat(arguments) => chat::run(arguments, output).await,
         Command::Firmware(action) => firmware::run(action, &data, output).await,
         Command::Adapter(action) => adapter::run(action, output).await,

@@ -34,7 +34,7 @@ fn check_format<F: Format, T: GgmlType + Clone>(seed: u64, lanes: usize, rows: u
         (0..lanes).map(|lane| candle_blocks::<T>(&floats(seed + lane as u64, inner))).collect();
     for (bytes, candle) in &weights {
         let mut wide = vec![0.0; inner];
-        dequantize_row::<F>(bytes, &mut wide);
+        dequantize_row::<F>(Level::best(), bytes, &mut wide);
         for (ours, candle) in wide.iter().zip(candle) {
             assert!((ours - candle).abs() <= 1e-5 * candle.abs().max(0.1), "{:?}", T::DTYPE);
         }
