@@ -175,7 +175,7 @@ async fn postgres_goes_away(cluster: &Cluster) {
     Postgres::shared().recover();
     let listed = async || client(one).get("/v1/nodes").await.status().is_success();
     testkit::eventually("the registry is back", listed).await;
-    assert_eq!(submit(cluster, one).await, 404, "there is no such file");
+    assert_eq!(submit(cluster, one).await, 400, "there is no such file");
     traffic.stop("Postgres was restarted").await;
     let refused = chat(&http(), one, &unknown, "default", 8).await.expect_err("it is no key");
     assert!(refused.starts_with("401"), "{refused}");
