@@ -1,16 +1,23 @@
 //! The scheduler's loop: read presence, sweep, publish the routing snapshot when it changed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use protocol::NodeId;
+use store::live::Presence;
 use store::{LiveState, StoreError};
 use telemetry::{Clock, Scope};
 use tokio::time::MissedTickBehavior;
 
-use crate::core::{Limits, NodePresence, Roster, Snapshot, Swept, sweep};
+use crate::core::{Limits, NodePresence, NodeState, Roster, Snapshot, Standing, Swept, sweep};
 use crate::lead::Candidate;
 use crate::{Leadership, SchedulerConfig, SchedulerError, SchedulerMetrics};
+
+/// Sweeps in which routing that only tells of other loads is held back: a fleet's heartbeats come one by
+/// one, and each would have all of it written and read again.
+const LOADS_HELD_BACK: u32 = 4;
 
 /// What the scheduler works with.
 #[derive(Clone)]
@@ -55,15 +62,41 @@ struct Scheduler {
     context: SchedulerContext,
     started: Instant,
     roster: Roster,
-    /// What was published, in which epoch.
-    published: Option<(u64, Bytes)>,
+    /// Presence as it was last read: most of it is the same at the next sweep.
+    known: HashMap<NodeId, (Bytes, NodePresence)>,
+    published: Option<Published>,
     braked: bool,
+}
+
+/// What was published last.
+struct Published {
+    epoch: u64,
+    nodes: Vec<Place>,
+    sweeps_ago: u32,
+    routing: Bytes,
+}
+
+/// What gateways must know of a node at once.
+#[derive(PartialEq, Eq)]
+struct Place {
+    node: NodeId,
+    session: u64,
+    standing: Standing,
+    draining: bool,
 }
 
 impl Scheduler {
     fn new(limits: Limits, context: SchedulerContext) -> Self {
         let started = context.clock.monotonic();
-        Self { limits, context, started, roster: Roster::default(), published: None, braked: false }
+        Self {
+            limits,
+            context,
+            started,
+            roster: Roster::default(),
+            known: HashMap::new(),
+            published: None,
+            braked: false,
+        }
     }
 
     /// Never ends.
@@ -125,16 +158,39 @@ impl Scheduler {
 
     async fn step(&mut self, epoch: u64) -> Result<(), SchedulerError> {
         let present = self.context.live.present(self.context.clock.now().into()).await?;
-        let present: Vec<NodePresence> =
-            present.iter().filter_map(|presence| read(&presence.value)).collect();
+        let present = self.read(present);
         let swept = sweep(&self.roster, &present, self.now(), &self.limits);
-        let routing = (epoch, Bytes::from(swept.snapshot.to_bytes()));
-        if self.published.as_ref() != Some(&routing) {
-            self.context.live.publish_routing(epoch, routing.1.clone()).await?;
-            self.published = Some(routing);
-        }
+        self.publish(epoch, &swept.snapshot).await?;
         self.report(&swept);
         self.roster = swept.roster;
+        Ok(())
+    }
+
+    fn read(&mut self, present: Vec<Presence>) -> Vec<NodePresence> {
+        let mut before = std::mem::take(&mut self.known);
+        for Presence { node, value, .. } in present {
+            let same = before.remove(&node).filter(|(written, _)| *written == value);
+            if let Some(presence) = same.map(|(_, presence)| presence).or_else(|| read(&value)) {
+                self.known.insert(node, (value, presence));
+            }
+        }
+        self.known.values().map(|(_, presence)| presence.clone()).collect()
+    }
+
+    async fn publish(&mut self, epoch: u64, snapshot: &Snapshot) -> Result<(), SchedulerError> {
+        let nodes = places(snapshot);
+        if let Some(last) = self.published.as_mut().filter(|last| last.epoch == epoch) {
+            last.sweeps_ago += 1;
+            if last.nodes == nodes && last.sweeps_ago < LOADS_HELD_BACK {
+                return Ok(());
+            }
+        }
+        let routing = Bytes::from(snapshot.to_bytes());
+        let same = |last: &Published| last.epoch == epoch && last.routing == routing;
+        if !self.published.as_ref().is_some_and(same) {
+            self.context.live.publish_routing(epoch, routing.clone()).await?;
+        }
+        self.published = Some(Published { epoch, nodes, sweeps_ago: 0, routing });
         Ok(())
     }
 
@@ -160,6 +216,16 @@ enum Tick {
     Failed,
     /// A later leader has published.
     Fenced,
+}
+
+fn places(snapshot: &Snapshot) -> Vec<Place> {
+    let place = |node: &NodeState| Place {
+        node: node.presence.id.clone(),
+        session: node.presence.epoch,
+        standing: node.standing,
+        draining: node.presence.load.draining,
+    };
+    snapshot.nodes.iter().map(place).collect()
 }
 
 /// A presence that cannot be read comes from a gateway of another version: its node gets no work from
